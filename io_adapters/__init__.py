@@ -1,0 +1,1 @@
+"""The world: bytes in, numpy out, and back. Never torch, never Ray."""

@@ -1,0 +1,1 @@
+"""The science: tensors in, tensors out; never Ray, never file formats."""

@@ -1,0 +1,239 @@
+"""AA-CLIP: anomaly-aware anchors in both towers of a frozen CLIP (arXiv 2503.06661, CVPR 2025).
+
+Small residual adapters behind the first blocks of each tower move CLIP's features; linear
+projections take the patch tokens of four levels into the text space, where the cosine with an
+anomalous and a normal anchor makes the map. Names of modules and tensors are those of the
+official code (github.com/Mwxinnn/AA-CLIP), so that its checkpoints load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from zsad.backbone import Backbone, BackboneConfig
+from zsad.detectors.detector import Domain, PatchScores
+from zsad.maps import gaussian_blur, upsample
+from zsad.prompts import AACLIP_PROMPTS, anchors_of
+from zsad.scores import ScoreRange
+from zsad.trunk import run_blocks
+
+TEMPERATURE = 100.0
+BLUR = {Domain.INDUSTRIAL: (7, 1.0), Domain.MEDICAL: (9, 1.5)}
+"""Size and sigma, in cells of the token grid, of the smoothing that the official test applies."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AAClipConfig:
+    """Shape of the adapters, and the constants of the scores; stored with the weights."""
+
+    levels: tuple[int, ...] = (6, 12, 18, 24)
+    """Vision blocks, counted from 1, whose patch tokens are scored."""
+    image_adapt_until: int = 6
+    """How many vision blocks, from the first, have an adapter."""
+    text_adapt_until: int = 3
+    image_adapt_weight: float = 0.1
+    """Share of the adapter's output in what the next block sees."""
+    text_adapt_weight: float = 0.1
+    relu: bool = False
+    """Whether the level and detection projections end in a LeakyReLU."""
+    score_range: ScoreRange | None = None
+    """None: the bounds that a cosine allows."""
+    heat: tuple[float, float] | None = None
+    """None: from "as near to the anomalous anchor as to the normal one" to 0.3 nearer in cosine."""
+
+    def __post_init__(self) -> None:
+        if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1:
+            raise ValueError(f"levels must ascend from 1, are {self.levels}")
+        for name in ("image_adapt_weight", "text_adapt_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in 0…1, is {getattr(self, name)}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> AAClipConfig:
+        """Rebuild what `dataclasses.asdict` gave, also after a trip through JSON."""
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
+        }
+        if ranges := plain.get("score_range"):
+            plain["score_range"] = ScoreRange(
+                map=tuple(ranges["map"]), image=tuple(ranges["image"])
+            )
+        return cls(**plain)
+
+
+class SimpleAdapter(nn.Module):
+    """Linear → LeakyReLU, without bias: (…, C) → (…, C)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.LeakyReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both layers."""
+        return self.fc(x)  # type: ignore[no-any-return]
+
+
+class SimpleProjection(nn.Module):
+    """Linear, then LeakyReLU where the checkpoint was trained so: (…, C) → (…, D)."""
+
+    def __init__(self, inputs: int, outputs: int, *, relu: bool) -> None:
+        super().__init__()
+        linear = nn.Linear(inputs, outputs, bias=False)
+        self.fc = nn.Sequential(linear, nn.LeakyReLU()) if relu else linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the projection."""
+        return self.fc(x)  # type: ignore[no-any-return]
+
+
+class ImageAdapter(nn.Module):
+    """What the method adds to the vision tower."""
+
+    def __init__(self, width: int, embed_dim: int, config: AAClipConfig) -> None:
+        super().__init__()
+        self.layer_adapters = nn.ModuleList(
+            SimpleAdapter(width, width) for _ in range(config.image_adapt_until)
+        )
+        self.seg_proj = nn.ModuleList(
+            SimpleProjection(width, embed_dim, relu=config.relu) for _ in config.levels
+        )
+        self.det_proj = SimpleProjection(width, embed_dim, relu=config.relu)
+
+
+class AAClip(nn.Module):
+    """The detector. Fulfils `zsad.detectors.detector.Detector`."""
+
+    def __init__(self, backbone: Backbone, config: AAClipConfig) -> None:
+        """Add randomly initialised adapters to a backbone.
+
+        Raises:
+            ValueError: the method cannot work on this backbone.
+        """
+        super().__init__()
+        blocks = len(backbone.clip.visual.transformer.resblocks)
+        if config.levels[-1] > blocks:
+            raise ValueError(f"levels {config.levels} ask for more than the {blocks} vision blocks")
+        if backbone.text_width != backbone.embed_dim:
+            raise ValueError(
+                "AA-CLIP replaces the text projection by a square one: text width "
+                f"{backbone.text_width} and embedding {backbone.embed_dim} must be equal"
+            )
+        self.backbone, self.config = backbone, config
+        width = backbone.text_width
+        self.text_adapter = nn.ModuleList(
+            SimpleAdapter(width, width) for _ in range(config.text_adapt_until + 1)
+        )
+        self.image_adapter = ImageAdapter(backbone.vision_width, backbone.embed_dim, config)
+        for weight in [*self.text_adapter.parameters(), *self.image_adapter.parameters()]:
+            nn.init.xavier_uniform_(weight)
+        levels = len(config.levels)
+        bound = levels * TEMPERATURE
+        self.score_range = config.score_range or ScoreRange(
+            map=(levels / 2 - bound, levels / 2 + bound), image=(0.0, 1.0)
+        )
+        self.heat = config.heat or (levels / 2, levels / 2 + 0.3 * bound / 2)
+
+    @property
+    def backbone_config(self) -> BackboneConfig:
+        """The CLIP it runs on."""
+        return self.backbone.config
+
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        """Return the anchors (C, D, 2) of C class names, unit columns: 0 normal, 1 anomalous."""
+        return torch.stack([self._anchors(name) for name in class_names])
+
+    def _anchors(self, class_name: str) -> Tensor:
+        normal, anomalous = AACLIP_PROMPTS.sentences(class_name)
+        features = self.encode_sentences(self.backbone.tokenize([*normal, *anomalous]))
+        return anchors_of(features[: len(normal)], features[len(normal) :])
+
+    def encode_sentences(self, ids: Tensor) -> Tensor:
+        """Run the adapted text tower: ids (P, context) → features (P, D), any length.
+
+        The adapter's last matrix takes the place of CLIP's text projection.
+        """
+        clip, adapters = self.backbone.clip, self.text_adapter
+        ids = ids.to(clip.positional_embedding.device)
+        end = ids.argmax(dim=-1)  # end-of-text has the highest id
+        ids = ids[:, : int(end.max()) + 1]  # the mask is causal: nothing behind the end matters
+
+        def after(number: int, x: Tensor) -> Tensor:
+            return self._adapt(number, x, adapters[:-1], self.config.text_adapt_weight)
+
+        x, _ = run_blocks(
+            clip.transformer.resblocks, self.backbone.embed_tokens(ids), causal=True, after=after
+        )
+        x = clip.ln_final(x)[torch.arange(len(ids)), end]
+        return adapters[-1](x)  # type: ignore[no-any-return]
+
+    def patch_features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the adapted vision tower.
+
+        Args:
+            pixels: uint8 (B, 3, R, R).
+
+        Returns:
+            Patch features (B, levels, h·w, D), unit length; detection tokens (B, D), the mean of
+            unit vectors and so not of unit length.
+        """
+        visual, adapters = self.backbone.clip.visual, self.image_adapter
+
+        def after(number: int, x: Tensor) -> Tensor:
+            return self._adapt(number, x, adapters.layer_adapters, self.config.image_adapt_weight)
+
+        images = self.backbone.normalise(pixels)
+        _, tapped = run_blocks(
+            visual.transformer.resblocks,
+            self.backbone.embed_patches(images),
+            after=after,
+            taps=self.config.levels,
+        )
+        levels = [visual.ln_post(tokens[:, 1:]) for tokens in tapped]
+        projected = [proj(x) for proj, x in zip(adapters.seg_proj, levels, strict=True)]
+        detection = F.normalize(adapters.det_proj(levels[-1]), dim=-1).mean(dim=1)
+        return F.normalize(torch.stack(projected, dim=1), dim=-1), detection
+
+    def forward(self, pixels: Tensor, anchors: Tensor) -> PatchScores:
+        """Score slices: pixels uint8 (B, 3, R, R), anchors (B, D, 2)."""
+        features, detection = self.patch_features(pixels)
+        maps = self.level_maps(features, anchors).sum(dim=1)
+        image = (torch.einsum("bd,bd->b", detection, anchors[..., 1]) + 1) / 2
+        return PatchScores(maps=maps.float(), image=image.float())
+
+    def level_maps(self, features: Tensor, anchors: Tensor) -> Tensor:
+        """Return one patch map a level (B, levels, h, w), before smoothing."""
+        cosines = torch.einsum("blnd,bdk->blnk", features, anchors)
+        normal, anomalous = (TEMPERATURE * cosines).unbind(dim=-1)
+        # The official code adds 1 to the difference although it is ×100 by then.
+        h, w = self.backbone.grid
+        return ((anomalous + 1 - normal) / 2).view(*normal.shape[:2], h, w)
+
+    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
+        """Turn patch maps (B, h, w) into anomaly maps (B, H, W): smooth, then interpolate."""
+        blur_size, sigma = BLUR[domain]
+        return upsample(gaussian_blur(maps, size=blur_size, sigma=sigma), size)
+
+    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
+        """Return slice scores (B,): the map's peak, for factory images averaged with `image`."""
+        size = self.backbone.config.image_size
+        rendered = self.render(scores.maps, (size, size), domain)
+        peak = self.score_range.scale_map(rendered.amax(dim=(1, 2)))
+        if domain is Domain.MEDICAL:
+            return peak
+        return 0.5 * peak + 0.5 * self.score_range.scale_image(scores.image)
+
+    @staticmethod
+    def _adapt(number: int, x: Tensor, adapters: nn.ModuleList, weight: float) -> Tensor:
+        """Mix an adapter's output, token by token of the length of its input, into a block's."""
+        if number > len(adapters):
+            return x
+        adapted = adapters[number - 1](x)
+        adapted = adapted * (x.norm(dim=-1, keepdim=True) / adapted.norm(dim=-1, keepdim=True))
+        mixed: Tensor = weight * adapted + (1 - weight) * x
+        return mixed

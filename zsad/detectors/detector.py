@@ -1,0 +1,54 @@
+"""What every detector promises, whatever its method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from zsad.backbone import BackboneConfig
+
+
+class Domain(StrEnum):
+    """What kind of picture a slice is; methods smooth and score the two differently."""
+
+    INDUSTRIAL = "industrial"
+    MEDICAL = "medical"
+
+
+class PatchScores(NamedTuple):
+    """What a detector says of a batch of slices, small enough to travel."""
+
+    maps: Tensor
+    """Patch maps (B, h, w) on the token grid, float32, before smoothing."""
+    image: Tensor
+    """Image scores (B,), float32: the method's own view of the whole slice."""
+
+
+class Detector(Protocol):
+    """A CLIP backbone + a method's trained weights + the method's scoring rule.
+
+    A slice gets the same result alone or in any batch, on any worker, in any order.
+    """
+
+    @property
+    def backbone_config(self) -> BackboneConfig:
+        """The CLIP it runs on; `image_size` is the side R of its input."""
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """Map values where a picture's heat overlay begins and is full, the same for every scan."""
+
+    def encode_text(self, class_names: Sequence[str]) -> Tensor:
+        """Return the anchors (C, D, 2) of C class names: column 0 normal, column 1 anomalous."""
+
+    def __call__(self, pixels: Tensor, anchors: Tensor) -> PatchScores:
+        """Score slices: pixels uint8 (B, 3, R, R), anchors (B, D, 2)."""
+
+    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
+        """Turn patch maps (B, h, w) into anomaly maps (B, H, W), higher is more anomalous."""
+
+    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
+        """Return the slice scores (B,) that a ranking is made of."""

@@ -1,0 +1,19 @@
+"""Display pixels → the square that a detector takes."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+
+def squash(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize one uint8 slice (H, W, C), C = 1 or 3, to (3, size, size) uint8.
+
+    Pillow's bicubic on uint8, straight to a square: the aspect ratio is not kept. This is how all
+    published checkpoints were trained, and no other resize reproduces it bit by bit.
+    """
+    planes = image[..., 0] if image.shape[-1] == 1 else image
+    resized = np.asarray(Image.fromarray(planes).resize((size, size), Image.Resampling.BICUBIC))
+    if resized.ndim == 2:
+        return np.broadcast_to(resized, (3, size, size))
+    return resized.transpose(2, 0, 1)

@@ -1,0 +1,60 @@
+"""The one loop over transformer blocks that every method and both towers run through.
+
+A method changes CLIP between blocks; it says what to do there with a hook, and which block outputs
+it wants to see with taps. Blocks are counted from 1, as the papers do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+AfterBlock = Callable[[int, Tensor], Tensor]
+"""Called with a block's number and its output (B, N, W); returns what the next block sees."""
+
+
+def run_blocks(
+    blocks: Iterable[Any],
+    tokens: Tensor,
+    *,
+    causal: bool = False,
+    after: AfterBlock | None = None,
+    taps: Container[int] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """Run tokens through pre-norm transformer blocks.
+
+    Args:
+        blocks: open_clip's residual attention blocks.
+        tokens: (B, N, W).
+        causal: whether a token sees only itself and what comes before it (the text tower).
+        after: applied to the output of each block.
+        taps: the blocks whose output, after the hook, is kept.
+
+    Returns:
+        The last output (B, N, W), and the tapped outputs in order.
+    """
+    tapped = []
+    for number, block in enumerate(blocks, start=1):
+        tokens = tokens + block.ls_1(attend(block.attn, block.ln_1(tokens), causal=causal))
+        tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+        if after is not None:
+            tokens = after(number, tokens)
+        if number in taps:
+            tapped.append(tokens)
+    return tokens, tapped
+
+
+def attend(attention: Any, tokens: Tensor, *, causal: bool) -> Tensor:
+    """Self-attention with the weights of an `nn.MultiheadAttention`: (B, N, W) → (B, N, W)."""
+    B, N, W = tokens.shape
+    packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = packed.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return F.linear(
+        mixed.transpose(1, 2).reshape(B, N, W),
+        attention.out_proj.weight,
+        attention.out_proj.bias,
+    )
