@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,10 +148,11 @@ def ranked(case: Case, rows: list[int], domain: Domain) -> tuple[torch.Tensor, t
     """Score rows as the official evaluation does, with the ranges of just these rows."""
     scores = PatchScores(maps=case.scores.maps[rows], image=case.scores.image[rows])
     maps = case.detector.render(scores.maps, (case.size, case.size), domain)
-    case.detector.score_range = ScoreRange(
+    ranges = ScoreRange(
         map=(maps.min().item(), maps.max().item()),
         image=(scores.image.min().item(), scores.image.max().item()),
     )
+    case.detector.config = replace(case.detector.config, score_range=ranges)
     return maps, case.detector.slice_scores(scores, domain)
 
 

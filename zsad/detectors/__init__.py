@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -18,12 +18,15 @@ from zsad.detectors.detector import Detector, Domain, PatchScores
 __all__ = ["DETECTORS", "Detector", "Domain", "PatchScores", "build_detector", "load_detector"]
 
 
-def _aaclip(backbone: Backbone, settings: Mapping[str, Any]) -> AAClip:
-    return AAClip(backbone, AAClipConfig.from_dict(settings))
+class Method(NamedTuple):
+    """How a method becomes a detector."""
+
+    read_config: Callable[[Mapping[str, Any]], Any]
+    """A checkpoint's `method_config` → the method's own configuration, which has a `heat`."""
+    build: Callable[[Backbone, Any], nn.Module]
 
 
-DETECTORS: dict[str, Callable[[Backbone, Mapping[str, Any]], nn.Module]] = {"aaclip": _aaclip}
-"""Method → what builds it on a backbone from a checkpoint's settings."""
+DETECTORS = {"aaclip": Method(AAClipConfig.from_dict, AAClip)}
 
 
 def load_detector(path: Path, *, clip: str | None = None) -> tuple[Detector, Checkpoint]:
@@ -50,7 +53,8 @@ def build_detector(checkpoint: Checkpoint) -> Detector:
     if checkpoint.method not in DETECTORS:
         raise WeightsError(f"no method {checkpoint.method!r}; there are {sorted(DETECTORS)}")
     backbone = Backbone(checkpoint.backbone, checkpoint.clip)
-    module = DETECTORS[checkpoint.method](backbone, checkpoint.method_config)
+    method = DETECTORS[checkpoint.method]
+    module = method.build(backbone, method.read_config(checkpoint.method_config))
     named = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     tensors = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items()}
     try:

@@ -42,10 +42,10 @@ class AAClipConfig:
     text_adapt_weight: float = 0.1
     relu: bool = False
     """Whether the level and detection projections end in a LeakyReLU."""
-    score_range: ScoreRange | None = None
-    """None: the bounds that a cosine allows."""
-    heat: tuple[float, float] | None = None
-    """None: from "as near to the anomalous anchor as to the normal one" to 0.3 nearer in cosine."""
+    score_range: ScoreRange = None  # type: ignore[assignment]
+    """Default: the bounds that a cosine allows."""
+    heat: tuple[float, float] = None  # type: ignore[assignment]
+    """Default: from as near to the anomalous anchor as to the normal one, to 0.3 nearer."""
 
     def __post_init__(self) -> None:
         if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1:
@@ -53,6 +53,14 @@ class AAClipConfig:
         for name in ("image_adapt_weight", "text_adapt_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0…1, is {getattr(self, name)}")
+        middle, reach = len(self.levels) / 2, len(self.levels) * TEMPERATURE  # of a summed map
+        defaults = {
+            "score_range": ScoreRange(map=(middle - reach, middle + reach), image=(0.0, 1.0)),
+            "heat": (middle, middle + 0.3 * reach / 2),
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> AAClipConfig:
@@ -132,17 +140,16 @@ class AAClip(nn.Module):
         self.image_adapter = ImageAdapter(backbone.vision_width, backbone.embed_dim, config)
         for weight in [*self.text_adapter.parameters(), *self.image_adapter.parameters()]:
             nn.init.xavier_uniform_(weight)
-        levels = len(config.levels)
-        bound = levels * TEMPERATURE
-        self.score_range = config.score_range or ScoreRange(
-            map=(levels / 2 - bound, levels / 2 + bound), image=(0.0, 1.0)
-        )
-        self.heat = config.heat or (levels / 2, levels / 2 + 0.3 * bound / 2)
 
     @property
     def backbone_config(self) -> BackboneConfig:
         """The CLIP it runs on."""
         return self.backbone.config
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """Map values where a picture's heat overlay begins and is full."""
+        return self.config.heat
 
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         """Return the anchors (C, D, 2) of C class names, unit columns: 0 normal, 1 anomalous."""
@@ -223,10 +230,10 @@ class AAClip(nn.Module):
         """Return slice scores (B,): the map's peak, for factory images averaged with `image`."""
         size = self.backbone.config.image_size
         rendered = self.render(scores.maps, (size, size), domain)
-        peak = self.score_range.scale_map(rendered.amax(dim=(1, 2)))
+        peak = self.config.score_range.scale_map(rendered.amax(dim=(1, 2)))
         if domain is Domain.MEDICAL:
             return peak
-        return 0.5 * peak + 0.5 * self.score_range.scale_image(scores.image)
+        return 0.5 * peak + 0.5 * self.config.score_range.scale_image(scores.image)
 
     @staticmethod
     def _adapt(number: int, x: Tensor, adapters: nn.ModuleList, weight: float) -> Tensor:

@@ -1,0 +1,155 @@
+"""The configuration of a scoring run: a command line, a YAML file, or both, validated here."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from io_adapters.scan import Kind, Plane
+from io_adapters.storage import absolute, is_local
+from zsad.detectors import DETECTORS, Domain
+
+PRECISIONS = ("auto", "fp32", "bf16")
+DEFAULT_CLASS = {Domain.INDUSTRIAL: "object", Domain.MEDICAL: "scan"}
+"""What a picture is taken to show where nobody says it; AA-CLIP calls brain slices a "scan" too."""
+
+
+class ConfigError(Exception):
+    """A setting that cannot work; the message names the setting, its value and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreConfig:
+    """Everything that decides what a run reads, how it scores, and where it writes."""
+
+    input: tuple[str, ...]
+    """Files, folders or object-store prefixes."""
+    output: str
+    checkpoint: str
+    """Our safetensors file, or a folder in a method's official format."""
+    clip: str | None = None
+    """"openai" or a weights file; None: what the checkpoint brings or names."""
+    detector: str | None = None
+    """The method; None: the checkpoint's own. Another one than the checkpoint's is an error."""
+    class_name: str | None = None
+    """What every picture shows ("metal nut"); None: "object" or, for medical scans, "scan"."""
+    class_from: str | None = None
+    """"folder": the name of the folder a scan is in; a CSV file: its columns path, class_name."""
+    domain: Domain | None = None
+    """None: DICOM and NIfTI are medical, images are industrial."""
+    plane: Plane = Plane.ACQUIRED
+    precision: str = "auto"
+    """"auto": bf16 on a GPU, fp32 on a CPU."""
+    batch_size: int = 8
+    """Slices that go through the model at once."""
+    keep_ids: bool = False
+    """Whether medical scans keep their paths as names, instead of keyed hashes."""
+    limit: int | None = None
+    """Score only the first N scans."""
+    dry_run: bool = False
+    """Only list what would be scored."""
+
+    def __post_init__(self) -> None:
+        if not self.input:
+            raise ConfigError("no --input: name at least one file, folder or bucket prefix")
+        if self.detector is not None and self.detector not in DETECTORS:
+            raise ConfigError(f"--detector {self.detector}: there are {', '.join(DETECTORS)}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
+        if self.batch_size < 1:
+            raise ConfigError(f"--batch-size {self.batch_size}: must be at least 1")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit}: must be at least 1")
+        if self.class_name and self.class_from:
+            raise ConfigError("--class-name and --class-from exclude each other")
+
+    def domain_of(self, kind: Kind) -> Domain:
+        """Return the domain that scans of a kind belong to."""
+        if self.domain is not None:
+            return self.domain
+        return Domain.INDUSTRIAL if kind is Kind.IMAGE else Domain.MEDICAL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for `run.json`."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
+    """Build the configuration from command-line arguments; they win over `--config FILE.yaml`.
+
+    Raises:
+        ConfigError: a setting is unknown, missing or impossible.
+        SystemExit: the command line itself is malformed, or asks for help.
+    """
+    given = vars(_parser().parse_args(arguments))
+    config_file = given.pop("config", None)
+    settings = (_read_yaml(Path(config_file)) if config_file else {}) | given
+    if isinstance(settings.get("input"), str):
+        settings["input"] = [settings["input"]]
+    for name in ("input", "output", "checkpoint"):
+        if not settings.get(name):
+            raise ConfigError(f"--{name} is missing (see --help)")
+    settings["input"] = tuple(_rooted(uri, "input") for uri in settings["input"])
+    settings["output"] = _rooted(settings["output"], "output")
+    settings["checkpoint"] = absolute(settings["checkpoint"])
+    try:
+        for name, kind in (("domain", Domain), ("plane", Plane)):
+            if settings.get(name) is not None:
+                settings[name] = kind(settings[name])
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return ScoreConfig(**settings)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"--config {path}: {type(error).__name__}: {error}") from error
+    known = {field.name for field in dataclasses.fields(ScoreConfig)}
+    if not isinstance(settings, dict) or set(settings) - known:
+        unknown = sorted(set(settings) - known) if isinstance(settings, dict) else settings
+        raise ConfigError(f"--config {path}: unknown {unknown}; settings are {sorted(known)}")
+    return settings
+
+
+def _rooted(uri: str, setting: str) -> str:
+    """Make a path absolute: a submitted job runs in a copy of its folder that does not last."""
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    if submitted and is_local(uri) and not Path(uri.removeprefix("file://")).is_absolute():
+        raise ConfigError(f"--{setting} {uri}: give `ray job submit` an absolute path or a bucket")
+    return absolute(uri)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="score_dataset.py",
+        description="Score every scan of an archive for anomalies; write maps, scores, a report.",
+        argument_default=argparse.SUPPRESS,
+        epilog="exit code: 0 every input scored, 3 some failed (failures.csv), 1 the run failed, "
+        "2 wrong usage",
+    )
+    add = parser.add_argument
+    add("--input", nargs="+", metavar="URI", help="files, folders, s3://bucket/prefix")
+    add("--output", metavar="URI", help="folder of the results; a second run resumes there")
+    add("--checkpoint", metavar="PATH", help="trained weights: .safetensors or official folder")
+    add("--clip", metavar="openai|FILE", help="CLIP weights, if the checkpoint brings none")
+    add("--detector", choices=sorted(DETECTORS), help="method (default: the checkpoint's)")
+    add("--class-name", metavar="TEXT", help='what the pictures show, e.g. "metal nut"')
+    add("--class-from", metavar="folder|FILE.csv", help="class names from folders or a table")
+    add("--domain", choices=[domain.value for domain in Domain], help="default: by file kind")
+    add("--plane", choices=[plane.value for plane in Plane], help="slices of a volume")
+    add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
+    add("--batch-size", type=int, metavar="N", help="slices through the model at once (8)")
+    add("--keep-ids", action="store_true", help="name medical scans by path, not by keyed hash")
+    add("--limit", type=int, metavar="N", help="score only the first N scans")
+    add("--dry-run", action="store_true", help="list what would be read and scored, and stop")
+    add("--config", metavar="FILE.yaml", help="the same settings as YAML; the command line wins")
+    return parser

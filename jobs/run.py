@@ -1,0 +1,182 @@
+"""A scoring run from its plan to its report: resume, score, reconcile, finish."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from io_adapters import results
+from io_adapters.scan import Failure, Stage
+from jobs.config import ConfigError, ScoreConfig
+from jobs.plan import Plan
+from jobs.progress import Progress
+from jobs.scoring import ScorerSettings, failure_from
+from jobs.stages import run_stages
+from zsad.checkpoints import Checkpoint
+from zsad.detectors import DETECTORS
+
+PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "pydicom", "nibabel")
+
+
+class RunError(Exception):
+    """The run itself failed, not one of its inputs; what is committed stays."""
+
+
+class Run:
+    """One run: what it committed and what failed, growing until `finish`."""
+
+    def __init__(self, config: ScoreConfig, model: Checkpoint, plan: Plan) -> None:
+        """Find what earlier runs left in the output folder.
+
+        Raises:
+            ConfigError: it holds results of another model or other settings.
+        """
+        earlier = results.read_run(config.output)
+        if earlier and earlier["score_settings"] != plan.settings:
+            changed = sorted(
+                name
+                for name, value in plan.settings.items()
+                if earlier["score_settings"].get(name) != value
+            )
+            raise ConfigError(
+                f"--output {config.output} holds results with another {', '.join(changed)}: "
+                "choose another folder, or remove that one"
+            )
+        self.config, self.model, self.plan = config, model, plan
+        committed = results.committed_scans(config.output)
+        self.todo, self.records = [], []
+        for ref, meta in plan.scans:
+            record = committed.get(ref.scan_id, {})
+            if record.get("fingerprint") == meta["fingerprint"]:
+                self.records.append(record)
+            else:
+                self.todo.append((ref, meta))
+        self.resumed = len(self.records)
+        self.failures: list[Failure] = list(plan.failures)
+        self.started = datetime.now(UTC)
+        self.seconds = 0.0
+        self.slices_per_second: float | None = None
+        print(
+            f"found {len(plan.scans)} scans, {self.resumed} of them scored before, "
+            f"and {len(self.failures)} unusable inputs",
+            flush=True,
+        )
+
+    def score(self) -> None:
+        """Score and commit what is not yet committed.
+
+        Raises:
+            RunError: Ray lost the run.
+        """
+        results.write_run(self.config.output, self._summary())
+        if not self.todo:
+            return
+        started = time.monotonic()
+        try:
+            self._stream()
+        except RayError as error:
+            raise RunError(
+                f"Ray ended the run ({type(error).__name__}) after {len(self.records)} of "
+                f"{len(self.plan.scans)} scans; the same command goes on from there. Ray's logs "
+                "are in its temporary folder under session_latest/logs"
+            ) from error
+        finally:
+            self.seconds = time.monotonic() - started
+
+    def _stream(self) -> None:
+        connect()
+        progress = Progress(len(self.todo))
+        open_ends = {ref.scan_id: ref for ref, _ in self.todo}
+        refs, metas = zip(*self.todo, strict=True)
+        for outcome in run_stages(refs, metas, self._scorer()):
+            if record := outcome.get("record"):
+                self.records.append(record)
+                progress.add(slices=record["n_scored"], failed=False)
+            else:
+                self.failures.append(failure_from(outcome["failure"]))
+                progress.add(slices=0, failed=True)
+            open_ends.pop((record or outcome["failure"])["scan_id"], None)
+        self.slices_per_second = progress.slices_per_second
+        self.failures += [
+            Failure(
+                uri=ref.uri,
+                stage=Stage.SCORE,
+                error_class="LostScan",
+                message="its worker ended without a word; run again to try it once more",
+                scan_id=ref.scan_id,
+            )
+            for ref in open_ends.values()
+        ]
+
+    def finish(self) -> str:
+        """Write tables, report and `run.json`; return the URI of the report."""
+        summary = self._summary() | {
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 1),
+            "slices_per_second": self.slices_per_second,
+            "counts": {
+                "listed": len(self.plan.scans) + len(self.plan.failures),
+                "committed": len(self.records),
+                "resumed": self.resumed,
+                "failed": len(self.failures),
+                "ignored": dict(self.plan.ignored),
+            },
+        }
+        report = results.write_tables(self.config.output, summary, self.records, self.failures)
+        results.write_run(self.config.output, summary)
+        return report
+
+    def _summary(self) -> dict[str, Any]:
+        packages = {name: version(name) for name in PACKAGES}
+        return {
+            "settings": self.config.to_dict(),
+            "score_settings": self.plan.settings,
+            "model": describe_model(self.model),
+            "versions": {"python": platform.python_version(), **packages},
+            "started": self.started.isoformat(timespec="seconds"),
+        }
+
+    def _scorer(self) -> ScorerSettings:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return ScorerSettings(
+            checkpoint=self.config.checkpoint,
+            clip=self.config.clip,
+            precision=self.config.precision,
+            batch_size=self.config.batch_size,
+            threads=max(1, int(min(node.get("CPU", 0) for node in nodes))),
+            output=self.config.output,
+        )
+
+
+def connect() -> None:
+    """Join the Ray cluster of this machine or job, or start one for this process alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves a hospital
+    ray.init(
+        log_to_driver=False,  # workers' logs stay in Ray's folder; failures come back as rows
+        logging_level=logging.ERROR,
+        ignore_reinit_error=True,
+    )
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def describe_model(model: Checkpoint) -> dict[str, Any]:
+    """Return what `run.json` and the report say of the model."""
+    architecture = model.backbone.architecture
+    return {
+        "method": model.method,
+        "backbone": architecture if isinstance(architecture, str) else "embedded CLIP",
+        "activation": model.backbone.activation,
+        "image_size": model.backbone.image_size,
+        "digest": model.digest,
+        "heat": DETECTORS[model.method].read_config(model.method_config).heat,
+        "note": model.note,
+        "training": model.training,
+    }

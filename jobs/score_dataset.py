@@ -1,0 +1,74 @@
+"""Score an archive: find its scans, score what is new, write maps, scores and a report.
+
+On a laptop or a server:
+
+    python jobs/score_dataset.py --input ARCHIVE --output OUT --checkpoint model.safetensors
+
+On a Ray cluster, from the root of this repository:
+
+    ray job submit --working-dir . -- python jobs/score_dataset.py --input s3://bucket/scans \
+        --output s3://bucket/results --checkpoint /models/model.safetensors
+
+`--dry-run` shows what would be read and scored. Exit code: 0 every input scored, 3 some failed
+(their reasons are in failures.csv), 1 the run itself failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobs.config import ConfigError, ScoreConfig, parse_config
+from jobs.plan import make_plan
+from jobs.run import Run, RunError
+from zsad.backbone import WeightsError
+from zsad.checkpoints import Checkpoint, load_checkpoint
+
+SCORED, RUN_FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job; returns the exit code."""
+    try:
+        config = parse_config(arguments)
+        model = check_model(config)  # first, because it is what is wrong most often
+        plan = make_plan(config, model)
+        if config.dry_run:
+            print("\n".join(plan.lines()))
+            return SCORED
+        run = Run(config, model, plan)
+        run.score()
+        report = run.finish()
+    except (ConfigError, WeightsError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_USAGE
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return RUN_FAILED
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on where this one ended", file=sys.stderr)
+        return RUN_FAILED
+    print(f"{len(run.records)} scans scored, {len(run.failures)} inputs failed\nreport: {report}")
+    return SOME_FAILED if run.failures else SCORED
+
+
+def check_model(config: ScoreConfig) -> Checkpoint:
+    """Load the checkpoint's description.
+
+    Raises:
+        ConfigError: another method was asked for, or the CLIP weights are not there.
+        WeightsError: there is no usable checkpoint.
+    """
+    checkpoint = load_checkpoint(Path(config.checkpoint))
+    if config.detector not in (None, checkpoint.method):
+        raise ConfigError(
+            f"--detector {config.detector}: {config.checkpoint} holds {checkpoint.method}"
+        )
+    if config.clip not in (None, "openai") and not Path(str(config.clip)).is_file():
+        raise ConfigError(f"--clip {config.clip}: no such file")
+    return checkpoint
+
+
+if __name__ == "__main__":
+    sys.exit(main())

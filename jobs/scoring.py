@@ -1,0 +1,261 @@
+"""The scoring actor: decoded scans in, committed results out, small rows back.
+
+It packs the slices of several scans into full device batches, because a batch of slices costs a
+GPU hardly more than one, and most images are scans of a single slice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from io_adapters.image import encode_tiff
+from io_adapters.nifti import encode_nifti
+from io_adapters.overlay import overlay_png
+from io_adapters.results import Record, commit_scan, scan_folder
+from io_adapters.scan import Failure, Geometry, Kind, ScanError, ScanRef, Stage
+from zsad.detectors import Detector, Domain, PatchScores, load_detector
+from zsad.preprocess import squash
+from zsad.scores import pool_slices
+
+WORST_SLICES = 3
+"""How many slices of a volume the overlay shows."""
+RENDER_PIXELS = 1 << 24
+"""Map pixels that are interpolated at once: 64 MB of float32."""
+
+
+class BlankScanError(ScanError):
+    """No slice of a scan shows anything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScorerSettings:
+    """What an actor needs to build its detector and write its results."""
+
+    checkpoint: str
+    clip: str | None
+    precision: str
+    batch_size: int
+    threads: int
+    """CPU threads of the model; Ray would leave torch with one."""
+    output: str
+
+
+@dataclass(kw_only=True, slots=True)
+class ScanInFlight:
+    """A decoded scan on its way through the actor."""
+
+    ref: ScanRef
+    meta: dict[str, Any]
+    display: np.ndarray
+    """uint8 (S, H, W, C)."""
+    patch_maps: np.ndarray = field(init=False)
+    """float32 (S, h, w); NaN for slices that show nothing."""
+    image_scores: np.ndarray = field(init=False)
+    """float32 (S,)."""
+
+    @property
+    def domain(self) -> Domain:
+        """The domain the scan is scored in."""
+        return Domain(self.meta["domain"])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a slice."""
+        return self.display.shape[1], self.display.shape[2]
+
+
+class Scorer:
+    """Scores and commits batches of scans; one per device, built once per worker process."""
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        torch.set_num_threads(settings.threads)
+        self.settings = settings
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector: Detector
+        self.detector, _ = load_detector(Path(settings.checkpoint), clip=settings.clip)
+        self.detector.to(self.device)  # type: ignore[attr-defined]
+        wants_bf16 = {"auto": self.device.type == "cuda", "bf16": True, "fp32": False}
+        self.bf16 = wants_bf16[settings.precision]
+        self.anchors: dict[str, torch.Tensor] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        """Take rows of `jobs.stages.read_row`; return one `outcome`, a JSON string, per row."""
+        outcomes = [str(failure) for failure in batch["failure"]]
+        scans = {
+            row: ScanInFlight(ref=ScanRef.from_json(ref), meta=json.loads(meta), display=display)
+            for row, (ref, meta, display) in enumerate(
+                zip(batch["ref"], batch["meta"], batch["display"], strict=True)
+            )
+            if not outcomes[row]
+        }
+        try:
+            self.score(list(scans.values()))
+        except Exception:
+            self._score_alone(scans, outcomes)
+        for row, scan in scans.items():
+            outcomes[row] = outcomes[row] or self._publish(scan)
+        return {"outcome": outcomes}
+
+    @torch.inference_mode()
+    def score(self, scans: list[ScanInFlight]) -> None:
+        """Fill in the patch maps and image scores of scans, in full batches across scans."""
+        h, w = self._grid
+        for scan in scans:
+            scan.patch_maps = np.full((len(scan.display), h, w), np.nan, np.float32)
+            scan.image_scores = np.full(len(scan.display), np.nan, np.float32)
+        for chunk in _chunks(scans, self.settings.batch_size):
+            side = self.detector.backbone_config.image_size
+            pixels = np.stack([squash(scan.display[s], side) for scan, s in chunk])
+            anchors = torch.stack([self._anchors_of(scan.meta["class_name"]) for scan, _ in chunk])
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                scores = self.detector(torch.from_numpy(pixels).to(self.device), anchors)
+            maps, image = scores.maps.cpu().numpy(), scores.image.cpu().numpy()
+            for n, (scan, s) in enumerate(chunk):
+                scan.patch_maps[s], scan.image_scores[s] = maps[n], image[n]
+
+    def _score_alone(self, scans: dict[int, ScanInFlight], outcomes: list[str]) -> None:
+        """Find the scan that made a batch fail, so that its batch mates are not blamed."""
+        for row, scan in scans.items():
+            try:
+                self.score([scan])
+            except Exception as error:
+                outcomes[row] = failure_json(scan.ref, Stage.SCORE, error)
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        backbone = self.detector.backbone_config
+        cells = backbone.image_size // backbone.model_config()["vision_cfg"]["patch_size"]
+        return cells, cells
+
+    def _anchors_of(self, class_name: str) -> torch.Tensor:
+        if class_name not in self.anchors:
+            self.anchors[class_name] = self.detector.encode_text([class_name])[0]
+        return self.anchors[class_name]
+
+    @torch.inference_mode()
+    def _publish(self, scan: ScanInFlight) -> str:
+        """Write a scored scan's results; return its outcome."""
+        try:
+            slice_scores = self._slice_scores(scan)
+            maps = self._render(scan)
+            record = _record(scan, slice_scores)
+            worst = np.argsort([-np.inf if s is None else s for s in slice_scores])
+            shown = worst[::-1][: min(WORST_SLICES, record["n_scored"])]
+            overlay = overlay_png(
+                scan.display[shown],
+                maps[shown],
+                heat=self.detector.heat,
+                spacing=(record["spacing_mm"] or (1.0, 1.0, 1.0))[1:],
+                slice_numbers=[int(s) for s in shown] if len(slice_scores) > 1 else None,
+            )
+            files = {record["map"].rsplit("/", 1)[1]: _encode(scan, maps), "overlay.png": overlay}
+            commit_scan(self.settings.output, scan_folder(scan.ref), record, files)
+        except Exception as error:
+            return failure_json(scan.ref, Stage.WRITE, error)
+        return json.dumps({"record": record})
+
+    def _slice_scores(self, scan: ScanInFlight) -> list[float | None]:
+        scored = ~np.isnan(scan.image_scores)
+        if not scored.any():
+            raise BlankScanError("every slice is blank: one single value within the window")
+        batch = PatchScores(
+            maps=torch.from_numpy(scan.patch_maps[scored]),
+            image=torch.from_numpy(scan.image_scores[scored]),
+        )
+        values = iter(self.detector.slice_scores(batch, scan.domain).tolist())
+        return [round(next(values), 6) if is_scored else None for is_scored in scored]
+
+    def _render(self, scan: ScanInFlight) -> np.ndarray:
+        """Return anomaly maps float32 (S, H, W), rounded to float16's precision.
+
+        Interpolation leaves noise in the low bits that a compressor cannot pack and a histogram
+        of float16 bit patterns does not need.
+        """
+        height, width = scan.size
+        at_once = max(1, RENDER_PIXELS // (height * width))
+        maps = np.empty((len(scan.patch_maps), height, width), np.float32)
+        for start in range(0, len(maps), at_once):
+            part = torch.from_numpy(scan.patch_maps[start : start + at_once])
+            rendered = self.detector.render(part, scan.size, scan.domain)
+            maps[start : start + at_once] = rendered.numpy().astype(np.float16)
+        return maps
+
+
+def failure_json(ref: ScanRef, stage: Stage, error: Exception) -> str:
+    """Return the outcome of a scan that failed. Only our own messages are passed on."""
+    ours = isinstance(error, ScanError)
+    return json.dumps(
+        {
+            "failure": {
+                "uri": ref.uri,
+                "stage": stage.value,
+                "error_class": type(error).__name__,
+                "message": str(error) if ours else f"{type(error).__name__} in stage {stage.value}",
+                "scan_id": ref.scan_id,
+            }
+        }
+    )
+
+
+def failure_from(fields: dict[str, Any]) -> Failure:
+    """Rebuild the failure of an outcome."""
+    return Failure(**fields | {"stage": Stage(fields["stage"])})
+
+
+def _chunks(scans: list[ScanInFlight], size: int) -> Iterator[list[tuple[ScanInFlight, int]]]:
+    """Yield (scan, slice) pairs of all scans in lists of `size`; blank slices are left out."""
+    chunk: list[tuple[ScanInFlight, int]] = []
+    for scan in scans:
+        for s, plane in enumerate(scan.display):
+            if plane.min() == plane.max():
+                continue
+            chunk.append((scan, s))
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    if chunk:
+        yield chunk
+
+
+def _record(scan: ScanInFlight, slice_scores: list[float | None]) -> Record:
+    folder = scan_folder(scan.ref)
+    scored = {s: score for s, score in enumerate(slice_scores) if score is not None}
+    name = "map.nii.gz" if scan.meta["geometry"] else "map.tiff"
+    return {
+        "study_id": scan.ref.study_id,
+        "scan_id": scan.ref.scan_id,
+        "label": scan.ref.label,
+        "kind": scan.ref.kind.value,
+        "modality": scan.meta["modality"],
+        "domain": scan.meta["domain"],
+        "class_name": scan.meta["class_name"],
+        "uri": scan.ref.uri,
+        "shape": scan.meta["shape"],
+        "spacing_mm": scan.meta["spacing_mm"],
+        "n_slices": len(slice_scores),
+        "n_scored": len(scored),
+        "score": pool_slices(slice_scores),
+        "top_slice": max(scored, key=lambda s: scored[s]),
+        "slice_scores": slice_scores,
+        "p_value": None,
+        "flagged": None,
+        "flags": scan.meta["flags"],
+        "map": f"{folder}/{name}",
+        "overlay": f"{folder}/overlay.png",
+        "fingerprint": scan.meta["fingerprint"],
+    }
+
+
+def _encode(scan: ScanInFlight, maps: np.ndarray) -> bytes:
+    """Encode anomaly maps (S, H, W) on the scan's own grid."""
+    if scan.meta["geometry"] is None:
+        return encode_tiff(maps[0] if scan.ref.kind is Kind.IMAGE else maps)
+    geometry = Geometry.from_dict(scan.meta["geometry"])
+    return encode_nifti(geometry.to_native(maps), geometry.affine)

@@ -1,0 +1,97 @@
+"""The Ray Data stages: scan refs → read → score and publish → one small row a scan.
+
+One scan is one row and one block; nothing is grouped or shuffled. Reading never raises: a bad
+scan is a row with a failure and empty pixels, because an exception would take its block along,
+and a missing array would break the block's type.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext
+
+from io_adapters.display import to_display
+from io_adapters.readers import read_scan
+from io_adapters.scan import Plane, ScanRef, Stage
+from jobs.scoring import Scorer, ScorerSettings, failure_json
+
+SCANS_PER_CALL = 4
+"""Scans an actor takes at once, so that single images fill a batch."""
+NOTHING = np.zeros((0, 0, 0, 1), dtype=np.uint8)
+NO_PROGRESS_S = 3 * 3600.0
+"""When to give up a run in which no scan ends: three times what the largest volume we know needs
+on a CPU (500 slices of ViT-L at 518 px, 7 s each)."""
+
+
+def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Read one scan: {"ref", "meta"} → {"ref", "meta", "display", "failure"}.
+
+    `display` is uint8 (S, H, W, C), always of four dimensions; `failure` is empty or an outcome.
+    """
+    ref, meta = ScanRef.from_json(row["ref"]), json.loads(row["meta"])
+    try:
+        scan = read_scan(ref, Plane(meta["plane"]))
+        geometry = scan.geometry
+        meta |= {
+            "shape": list(scan.pixels.shape[:3]),
+            "spacing_mm": geometry.spacing() if geometry else None,
+            "geometry": geometry.to_dict() if geometry else None,
+            "modality": scan.modality,
+            "flags": list(scan.flags),
+        }
+        return {**row, "meta": json.dumps(meta), "display": to_display(scan), "failure": ""}
+    except Exception as error:
+        return {**row, "display": NOTHING, "failure": failure_json(ref, Stage.READ, error)}
+
+
+def run_stages(
+    refs: Sequence[ScanRef], metas: Sequence[Mapping[str, Any]], settings: ScorerSettings
+) -> Iterator[dict[str, Any]]:
+    """Score scans on the connected Ray cluster; yield {"record": …} or {"failure": …} as they end.
+
+    Args:
+        refs: the scans.
+        metas: for each, what its result depends on beside its bytes: class_name, domain, plane,
+            fingerprint.
+        settings: of the scoring actors.
+    """
+    _configure_ray_data()
+    rows = [{"ref": r.to_json(), "meta": json.dumps(m)} for r, m in zip(refs, metas, strict=True)]
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    scored = (
+        ray.data.from_items(rows, override_num_blocks=len(rows))
+        .map(read_row)  # the same resources as the actor on a CPU, so that Ray fuses the two
+        .map_batches(
+            Scorer,
+            fn_constructor_args=(settings,),
+            batch_size=SCANS_PER_CALL,
+            compute=ActorPoolStrategy(
+                min_size=1,
+                max_size=gpus or _nodes(),
+                max_tasks_in_flight_per_actor=4,
+                max_concurrent_calls_per_actor=2,  # the next batch is read while this one scores
+            ),
+            num_gpus=1 if gpus else None,
+        )
+    )
+    for batch in scored.iter_batches(batch_size=None, batch_format="numpy"):
+        for outcome in batch["outcome"]:
+            yield json.loads(outcome)
+
+
+def _nodes() -> int:
+    return sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
+
+
+def _configure_ray_data() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    context.max_errored_blocks = -1  # the net under the net; the job reconciles what went in
