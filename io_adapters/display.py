@@ -1,4 +1,4 @@
-"""Display values: the one place where physical values become the 0…255 that model and person see."""
+"""Display values: the one place where physical values become what model and person see."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def to_display(scan: Scan) -> np.ndarray:
 
     Values outside the window are clipped, NaN and infinities become black before inversion.
     """
-    pixels = scan.pixels if scan.pixels.ndim == 4 else scan.pixels[..., None]
-    if pixels.dtype == np.uint8 and scan.window == (0, 255):
-        return 255 - pixels if scan.invert else pixels
+    pixels: np.ndarray = scan.pixels if scan.pixels.ndim == 4 else scan.pixels[..., None]
     low, high = scan.window
+    if pixels.dtype == np.uint8 and low == 0 and high == 255:
+        return 255 - pixels if scan.invert else pixels
     out = np.empty(pixels.shape, dtype=np.uint8)
     for plane, target in zip(pixels, out, strict=True):  # slice by slice: floats cost 4× the memory
         unit = (plane.astype(np.float32) - np.float32(low)) / np.float32(high - low)

@@ -108,7 +108,7 @@ def write_tables(
     page = render_report(dict(run), studies, ranked, failed)
     outputs = {
         "scores.parquet": _parquet(ranked),
-        "studies.csv": _csv(STUDY_COLUMNS, studies),
+        "studies.csv": _csv(STUDY_COLUMNS, [s | {"kinds": " ".join(s["kinds"])} for s in studies]),
         "failures.csv": _csv(FAILURE_COLUMNS, failed),
         "report/index.html": page.encode(),
     }
@@ -128,7 +128,7 @@ def rank_studies(ranked: Sequence[Record]) -> list[dict[str, Any]]:
             "label": scans[0]["label"] if len(scans) == 1 else study_id,
             "score": scans[0]["score"],
             "n_scans": len(scans),
-            "kinds": " ".join(sorted({scan["kind"] for scan in scans})),
+            "kinds": sorted({scan["kind"] for scan in scans}),
             "worst_scan": scans[0]["scan_id"],
         }
         for study_id, scans in studies.items()

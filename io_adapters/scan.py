@@ -142,7 +142,8 @@ class Geometry:
         moved = native if self.volumes is None else np.moveaxis(native, 3, 0)
         lead = moved.ndim - 3
         axes = (*range(lead), *(axis + lead for axis in self.axes))
-        slices = np.flip(moved.transpose(axes), [lead + n for n, f in enumerate(self.flips) if f])
+        backwards = tuple(lead + n for n, flip in enumerate(self.flips) if flip)
+        slices: np.ndarray = np.flip(moved.transpose(axes), backwards)
         return slices.reshape(-1, *slices.shape[-2:])
 
     def to_native(self, slices: np.ndarray) -> np.ndarray:
@@ -150,7 +151,8 @@ class Geometry:
         _, height, width = slices.shape
         depth = self.shape[self.axes[0]]
         stacked = slices.reshape(-1, depth, height, width)
-        unflipped = np.flip(stacked, [1 + n for n, flip in enumerate(self.flips) if flip])
+        backwards = tuple(1 + n for n, flip in enumerate(self.flips) if flip)
+        unflipped: np.ndarray = np.flip(stacked, backwards)
         inverse = np.argsort(self.axes)
         native = unflipped.transpose(0, *(int(axis) + 1 for axis in inverse))
         return native[0] if self.volumes is None else np.moveaxis(native, 0, 3)

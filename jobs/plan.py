@@ -12,6 +12,7 @@ from typing import Any
 
 from io_adapters import results, storage
 from io_adapters.discover import Discovery
+from io_adapters.naming import Naming
 from io_adapters.scan import Failure, Kind, ScanRef
 from jobs.config import DEFAULT_CLASS, ConfigError, ScoreConfig
 from zsad.checkpoints import Checkpoint, digest_of
@@ -56,12 +57,12 @@ def make_plan(config: ScoreConfig, model: Checkpoint) -> Plan:
     """
     plan = Plan(settings=run_settings(config, model))
     class_of = class_names(config)
-    found = Discovery(
-        config.input,
+    naming = Naming(
         keep_ids=config.keep_ids,
         medical_images=config.domain_of(Kind.IMAGE) is Domain.MEDICAL,
         class_from_folder=config.class_from == "folder",
     )
+    found = Discovery(config.input, naming)
     for item in found:
         if isinstance(item, Failure):
             plan.failures.append(item)

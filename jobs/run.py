@@ -159,6 +159,8 @@ class Run:
 def connect() -> None:
     """Join the Ray cluster of this machine or job, or start one for this process alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves a hospital
+    # Ray's C++ core prints a harmless "error" about every actor pool (ray-project/ray#53727).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(
         log_to_driver=False,  # workers' logs stay in Ray's folder; failures come back as rows
         logging_level=logging.ERROR,

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one ended", file=sys.stderr)
         return RUN_FAILED
-    print(f"{len(run.records)} scans scored, {len(run.failures)} inputs failed\nreport: {report}")
+    print(f"scored scans: {len(run.records)}, failed inputs: {len(run.failures)}\nreport: {report}")
     return SOME_FAILED if run.failures else SCORED
 
 

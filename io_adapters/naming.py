@@ -1,0 +1,93 @@
+"""Names of scans and studies: safe as file names, stable between runs, silent about patients.
+
+Instance UIDs, paths and object keys lead back to a patient, so medical scans are named by a keyed
+hash of them. Who holds the key (environment variable `ZSAD_ID_KEY`) can recompute a name; without
+a key anyone who guesses a path or a UID can, which is fine inside a hospital and not beyond.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from io_adapters.scan import Kind
+
+_SLUG_LENGTH = 60
+_BIDS_SESSION = re.compile(r"(?:^|/)(sub-[^/]+(?:/ses-[^/]+)?)/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Naming:
+    """How scans get their ids, labels and class names."""
+
+    keep_ids: bool = False
+    """Whether names of medical scans come from their paths, patient data or not."""
+    medical_images: bool = False
+    """Whether PNG, JPEG, … are medical, and named like DICOM and NIfTI."""
+    class_from_folder: bool = False
+    """Whether the folder a file lies in names what it shows ("metal_nut")."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Names:
+    """What a scan is called; the fields of `ScanRef` of the same names."""
+
+    scan_id: str
+    study_id: str
+    label: str
+    class_name: str | None
+
+
+def name_file(kind: Kind, uri: str, relative: str, naming: Naming) -> Names:
+    """Name a scan that is a file of its own, an image or NIfTI.
+
+    Args:
+        kind: IMAGE or NIFTI.
+        uri: Its absolute URI, what the hash is made of.
+        relative: Its path from the input root, what a person would call it.
+        naming: The rules.
+    """
+    session = _BIDS_SESSION.search(uri)
+    study_uri = uri[: session.end()] if session else uri
+    class_name = class_of(uri, naming)
+    if naming.keep_ids or (kind is Kind.IMAGE and not naming.medical_images):
+        scan_id = slug_id(relative, uri)
+        study_id = slug_id(session.group(1), study_uri) if session else scan_id
+        return Names(
+            scan_id=scan_id, study_id=study_id, label=_printable(relative), class_name=class_name
+        )
+    scan_id = hashed_id(kind, uri)
+    study_id = hashed_id("study", study_uri) if session else scan_id
+    return Names(scan_id=scan_id, study_id=study_id, label=scan_id, class_name=class_name)
+
+
+def class_of(uri: str, naming: Naming) -> str | None:
+    """Return what the folder of a file says it shows, if the rules ask for it."""
+    if not naming.class_from_folder:
+        return None
+    return re.sub(r"[_-]+", " ", PurePosixPath(uri).parent.name).strip() or None
+
+
+def hashed_id(prefix: str, identity: str) -> str:
+    """Return a prefix and 16 hexadecimal digits of the keyed hash of what identifies a scan."""
+    return f"{prefix}-{_keyed_hash(identity)[:16]}"
+
+
+def slug_id(readable: str, identity: str) -> str:
+    """Return a path made safe as a file name, and 12 digits of hash that make it unique."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", readable)[-_SLUG_LENGTH:].strip("-.")
+    return f"{slug or 'scan'}-{_keyed_hash(identity)[:12]}"
+
+
+def _keyed_hash(identity: str) -> str:
+    key = os.environ.get("ZSAD_ID_KEY", "").encode()
+    return hmac.new(key, identity.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+
+
+def _printable(path: str) -> str:
+    """Replace what a file system allows in a name and UTF-8 does not."""
+    return path.encode("utf-8", "replace").decode()

@@ -1,0 +1,100 @@
+"""What a file is, from its first bytes: names lie, and DICOM files often have none that says so."""
+
+from __future__ import annotations
+
+import zlib
+
+from io_adapters.scan import Kind
+
+HEAD_BYTES = 32 * 1024
+"""What is read of a file to recognise it; holds the DICOM attributes we group by, as a rule."""
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+NIFTI_SUFFIXES = frozenset({".nii", ".nii.gz"})
+DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
+_DOCUMENTS = ".txt .md .rst .log .pdf .doc .docx .xls .xlsx .ppt .pptx .html .htm .css .js .xml"
+_TABLES = ".json .jsonl .csv .tsv .yaml .yml .toml .ini .cfg .bval .bvec .db .parquet"
+_PROGRAMS = ".py .ipynb .m .sh .bat .npy .npz .mat .pkl .md5 .sha1 .sha256"
+_ARCHIVES = ".gz .zip .tar .tgz .bz2 .xz .7z .rar"
+IGNORED_SUFFIXES = frozenset(" ".join([_DOCUMENTS, _TABLES, _PROGRAMS, _ARCHIVES]).split())
+IGNORED_NAMES = frozenset({"readme", "changes", "license", "licence", "version", "makefile"})
+
+_SIGNATURES = (
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff",
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+)
+_OTHERS = {
+    b"%PDF": "a PDF document",
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "gzip-compressed data",
+    b"GIF8": "a GIF image",
+    b"NRRD": "an NRRD volume",
+    b"\x89HDF": "an HDF5 file",
+}
+
+
+def sniff(head: bytes) -> Kind | None:
+    """Return the kind of scan a file's first bytes announce, or None for anything else.
+
+    DICOM comes first: its free preamble may hold the signature of another format.
+    """
+    if head[128:132] == b"DICM":
+        return Kind.DICOM
+    if head.startswith(_SIGNATURES) or _is_bmp(head):
+        return Kind.IMAGE
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return Kind.IMAGE
+    if _is_nifti(_first_inflated(head) if head[:2] == b"\x1f\x8b" else head):
+        return Kind.NIFTI
+    return None
+
+
+def describe(head: bytes) -> str:
+    """Return in words what a file that is no scan holds."""
+    if not head:
+        return "empty"
+    for signature, words in _OTHERS.items():
+        if head.startswith(signature):
+            return words
+    return "text" if is_text(head) else "of no format that is handled"
+
+
+def is_text(head: bytes) -> bool:
+    """Tell whether bytes are text: UTF-8 without control characters."""
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 4:  # not just a character that the end of the head cuts
+            return False
+        text = head[: error.start].decode()
+    return all(character >= " " or character in "\t\n\r\f" for character in text)
+
+
+def suffix(name: str) -> str:
+    """Return the lower-case suffix of a file name, ".nii.gz" whole, "" where there is none."""
+    lower = name.lower()
+    if lower.endswith(".nii.gz"):
+        return ".nii.gz"
+    stem, dot, last = lower.rpartition(".")
+    return dot + last if stem else ""
+
+
+def _is_bmp(head: bytes) -> bool:
+    # Two letters alone would be the start of many a text.
+    header_size = int.from_bytes(head[14:18], "little")
+    return head[:2] == b"BM" and header_size in {12, 40, 52, 56, 64, 108, 124}
+
+
+def _is_nifti(head: bytes) -> bool:
+    return head[344:348] in {b"n+1\0", b"ni1\0"} or head[4:8] in {b"n+2\0", b"ni2\0"}
+
+
+def _first_inflated(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(head, 1024)
+    except zlib.error:
+        return b""

@@ -1,0 +1,49 @@
+"""A small Ray, and a small mixed archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import ray
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def small_ray() -> Iterator[None]:
+    """Two CPUs, one object store of 200 MB, no dashboard."""
+    ray.init(
+        num_cpus=2, include_dashboard=False, object_store_memory=200_000_000, log_to_driver=False
+    )
+    yield
+    ray.shutdown()
+
+
+def write_archive(folder: Path) -> Path:
+    """Two pictures of other sizes, a 4-D NIfTI, a DICOM file, a note, and two broken files."""
+    (folder / "metal_nut").mkdir(parents=True)
+    grey = RNG.integers(0, 255, (40, 60), dtype=np.uint8)
+    Image.fromarray(grey).save(folder / "metal_nut" / "one.png")
+    Image.fromarray(RNG.integers(0, 255, (30, 30, 3), dtype=np.uint8)).save(folder / "two.png")
+    affine = np.array([[-2, 0, 0, 9], [0, 2, 0, -7], [0, 0, 3.5, 1], [0, 0, 0, 1.0]])
+    volume = RNG.integers(0, 900, (12, 10, 5, 2)).astype(np.int16)
+    volume[:, :, 0] = 0  # a blank slice
+    nib.save(nib.Nifti1Image(volume, affine), folder / "sub.nii.gz")
+    packaged = Path(pydicom.__file__).parent / "data" / "test_files"
+    (folder / "ct.dcm").write_bytes((packaged / "CT_small.dcm").read_bytes())
+    (folder / "notes.txt").write_text("to be ignored")
+    (folder / "text.png").write_text("this is no picture")
+    (folder / "half.dcm").write_bytes((packaged / "MR_small.dcm").read_bytes()[:5_000])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of `write_archive`."""
+    return write_archive(tmp_path_factory.mktemp("archive"))
