@@ -1,8 +1,8 @@
 """Compressed DICOM pixels: imagecodecs as a decoder plugin of pydicom.
 
-Of the decoders for JPEG Lossless, JPEG-LS, JPEG 2000 and 12-bit JPEG it is the one with a free
-licence that survives corrupt frames. pydicom finds `is_available` and `DECODER_DEPENDENCIES` by
-name. Call `register` before decoding.
+It is the one decoder with a free licence that survives corrupt frames in all these encodings:
+others abort the process, or raise what no `except Exception` catches. So it is asked for by name,
+whatever else is installed. pydicom finds `is_available` and `DECODER_DEPENDENCIES` by name.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from pydicom.uid import (
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     JPEGLSNearLossless,
+    RLELossless,
 )
 
 _PLUGIN = "imagecodecs"
@@ -40,22 +42,28 @@ _DECODE: dict[UID, Callable[[bytes], np.ndarray]] = {
     HTJ2KLosslessRPCL: imagecodecs.htj2k_decode,
     HTJ2K: imagecodecs.htj2k_decode,
 }
-DECODER_DEPENDENCIES = {syntax: (_PLUGIN,) for syntax in _DECODE}
+DECODER_DEPENDENCIES = {syntax: (_PLUGIN,) for syntax in (*_DECODE, RLELossless)}
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 """JPEG's SOF markers, and that of JPEG-LS."""
 
 
 def is_available(uid: str) -> bool:
     """Tell pydicom whether this plugin decodes a transfer syntax."""
-    return uid in _DECODE
+    return uid in DECODER_DEPENDENCIES
 
 
-def register() -> None:
-    """Add the plugin to pydicom; does nothing the second time."""
-    for syntax in _DECODE:
-        decoder = get_decoder(syntax)
-        if _PLUGIN not in decoder.available_plugins:
-            decoder.add_plugin(_PLUGIN, (__name__, "decode_frame"))
+def plugin_for(syntax: UID, bits: int) -> str:
+    """Return which of pydicom's plugins decodes a transfer syntax, "" where none is needed.
+
+    Args:
+        syntax: The transfer syntax.
+        bits: BitsStored of the image; Pillow has JPEG of 8 bits with all its colour models.
+    """
+    if not syntax.is_compressed:
+        return ""
+    if syntax == JPEGBaseline8Bit or (syntax == JPEGExtended12Bit and bits == 8):
+        return "pillow"
+    return _PLUGIN
 
 
 def decode_frame(source: bytes, runner: Any) -> bytes:
@@ -68,6 +76,9 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
     Raises:
         ValueError: the frame has another size than the header says.
     """
+    if runner.transfer_syntax == RLELossless:
+        runner.set_option("planar_configuration", 1)
+        return bytes(imagecodecs.dicomrle_decode(source, f"<u{runner.bits_allocated // 8}"))
     # Codecs allocate what the stream announces, so it is compared before they run.
     if frame_size(source) != (runner.rows, runner.columns):
         raise ValueError("the compressed frame has another size than the header says")
@@ -102,3 +113,7 @@ def frame_size(source: bytes) -> tuple[int, int]:
             return int.from_bytes(fields[:2]), int.from_bytes(fields[2:])
         position += 2 + int.from_bytes(source[position + 2 : position + 4])
     raise ValueError("the compressed frame has no header")
+
+
+for _syntax in DECODER_DEPENDENCIES:  # once, at import: pydicom's registry is not thread-safe
+    get_decoder(_syntax).add_plugin(_PLUGIN, (__name__, "decode_frame"))

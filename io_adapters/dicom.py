@@ -1,7 +1,7 @@
 """DICOM: the files of a series to one Scan.
 
 The series is put together here and not by a library, because none of them tells a regular volume
-from one with a gap, a tilt or two volumes in it; here what is irregular is refused or flagged.
+from one with a gap, a tilt or two volumes in it; here what is irregular is flagged or refused.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def read_dicom(ref: ScanRef, plane: Plane) -> Scan:
 
     Raises:
         UnreadableError: a file is missing, cut short or broken.
-        UnsupportedError: the files do not make one regular volume, or use an encoding that is
+        UnsupportedError: the files do not make one stack of slices, or use an encoding that is
             not handled.
     """
     _check_limits(ref)
     instances, flags = _unique(_read_instances(ref))
     instances, dropped = _without_localizers(instances)
     _check_alike(instances)
+    instances.sort(key=lambda instance: instance.number)
     order, geometry, found = _order(instances)
     frames = [frame for instance in instances for frame in instance.pixels]
     pixels = np.stack([frames[n] for n in order])
@@ -113,24 +114,24 @@ def _check_alike(instances: list[Instance]) -> None:
     if len(sizes) > 1:
         names = sorted("x".join(str(length) for length in size) for size in sizes)
         raise UnsupportedError(f"the series mixes images of different sizes: {', '.join(names)}")
-    if (
-        len({(instance.invert, instance.modality, instance.hounsfield) for instance in instances})
-        > 1
-    ):
+    kinds = {(instance.invert, instance.modality, instance.hounsfield) for instance in instances}
+    if len(kinds) > 1:
         raise UnsupportedError("the series mixes images of different kinds")
 
 
 def _order(instances: list[Instance]) -> tuple[list[int], Geometry | None, list[str]]:
-    """Return the order of all frames, their common geometry, and flags."""
+    """Return the order of all frames, their common geometry, and flags.
+
+    Without geometry frames stay in the order of their instance numbers.
+    """
     placements = [place for instance in instances for place in instance.placements]
     known: list[Placement] = [place for place in placements if place is not None]
     if len(known) == len(placements):
         return arrange(known, *instances[0].pixels.shape[1:3])
     if known:
         raise UnsupportedError(f"{len(placements) - len(known)} frames do not say where they lie")
-    numbers = [instance.number for instance in instances for _ in instance.placements]
-    order = [int(n) for n in np.argsort(numbers, kind="stable")]
-    return order, None, ["no_geometry"] if len(order) > 1 else []
+    count = len(placements)
+    return list(range(count)), None, ["no_geometry"] if count > 1 else []
 
 
 def _joined_padding(instances: list[Instance], order: list[int]) -> np.ndarray | None:

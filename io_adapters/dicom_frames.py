@@ -112,6 +112,13 @@ def _check_size(dataset: Dataset) -> int:
         raise UnsupportedError(
             f"the image is too large: {count} frames of {rows}x{columns} pixels, {size} bytes"
         )
+    # Half of the colours are left out in YBR_FULL_422, a third of the bytes.
+    size = size * 2 // 3 if dataset.get("PhotometricInterpretation") == "YBR_FULL_422" else size
+    stored = next(len(dataset[name].value or b"") for name in _PIXEL_DATA if name in dataset)
+    if not dataset.file_meta.TransferSyntaxUID.is_compressed and stored < size:
+        raise UnreadableError(
+            f"the file was cut short: {stored} of {size} bytes of pixels are left"
+        )
     return count
 
 
@@ -125,16 +132,15 @@ def _photometric(dataset: Dataset) -> str:
 def _decode(dataset: Dataset, count: int) -> np.ndarray:
     """Return the stored values (F, H, W) or (F, H, W, 3), YBR already as RGB."""
     syntax = dataset.file_meta.TransferSyntaxUID
-    codecs.register()
+    name = uid_name(syntax, "an unknown transfer syntax")
+    plugin = codecs.plugin_for(syntax, _integer(dataset.get("BitsStored")))
     try:
         decoder = get_decoder(syntax)
-        available = decoder.is_available
     except NotImplementedError:
-        available = False
-    if not available:
-        name = uid_name(syntax, "an unknown transfer syntax")
-        raise UnsupportedError(f"pixels stored as {name} cannot be decoded")
-    stored: np.ndarray = decoder.as_array(dataset, allow_excess_frames=False)[0]
+        raise UnsupportedError(f"pixels stored as {name} cannot be decoded") from None
+    with guarded(f"pixel data ({name})"):
+        options = {"decoding_plugin": plugin, "allow_excess_frames": False}
+        stored: np.ndarray = decoder.as_array(dataset, **options)[0]
     colours = (3,) if dataset.get("SamplesPerPixel", 1) == 3 else ()
     return stored.reshape(count, dataset.Rows, dataset.Columns, *colours)
 

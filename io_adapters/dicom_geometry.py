@@ -1,7 +1,8 @@
 """Where DICOM frames lie in the patient, and whether together they make a volume.
 
-Only a regular grid becomes a geometry. What is irregular is refused with what was found, because
-a volume with one slice missing looks right and is wrong by millimetres.
+Only a regular grid becomes a geometry. A volume with one slice missing looks right and is wrong
+by millimetres, so irregular slices stay a stack without geometry, with a flag that says why, and
+what is no stack at all is refused.
 """
 
 from __future__ import annotations
@@ -80,10 +81,13 @@ def frame_value(dataset: Dataset, frame: int, group: str, keyword: str) -> objec
 
 def arrange(
     placements: Sequence[Placement], height: int, width: int
-) -> tuple[list[int], Geometry, list[str]]:
+) -> tuple[list[int], Geometry | None, list[str]]:
     """Put frames in order along their normal and return (order, geometry, flags).
 
-    The geometry's native grid is (columns, rows bottom to top, slices), as dcm2niix makes it.
+    The geometry's native grid is (columns, rows bottom to top, slices), as dcm2niix makes it; it
+    is None where slices are missing, unevenly spaced or off a straight line. Where every place
+    holds the same number of frames (times, echoes, directions) these become as many volumes, in
+    the order in which they came.
 
     Args:
         placements: At least one.
@@ -91,27 +95,31 @@ def arrange(
         width: Columns of a frame.
 
     Raises:
-        UnsupportedError: the frames do not lie on one regular grid.
+        UnsupportedError: the frames are not parallel, or not equally many at each place.
     """
     _check_parallel(placements)
     first = placements[0]
-    depths = np.array([placement.position @ first.normal for placement in placements])
-    order = [int(n) for n in np.argsort(depths, kind="stable")]
-    positions = np.stack([placements[n].position for n in order])
-    _check_spacing(depths[order])
+    stacks = _stack_frames(np.array([place.position @ first.normal for place in placements]))
+    positions = np.stack([place.position for place in placements])[stacks]
     step = first.normal * first.thickness
-    if len(order) > 1:
-        step = (positions[-1] - positions[0]) / (len(order) - 1)
-    _check_grid(positions, step)
+    if len(stacks) > 1:
+        step = (positions[-1, 0] - positions[0, 0]) / (len(stacks) - 1)
+    order, volumes = [int(n) for n in stacks.T.ravel()], stacks.shape[1]
+    flags = ["4d"] if volumes > 1 else []
+    irregular = _irregularity(positions, first.normal, step)
+    if irregular:
+        return order, None, [*flags, irregular]
+    cosine = float(step @ first.normal / np.linalg.norm(step))
+    if np.degrees(np.arccos(min(cosine, 1.0))) > _TILT_DEGREES:
+        flags.append("tilt")
     geometry = Geometry(
-        affine=_affine(first, positions[0], step, height),
-        shape=(width, height, len(order)),
+        affine=_affine(first, positions[0, 0], step, height),
+        shape=(width, height, len(stacks)),
         axes=(2, 1, 0),
         flips=(False, True, False),
+        volumes=volumes if volumes > 1 else None,
     )
-    cosine = float(step @ first.normal / np.linalg.norm(step))
-    tilted = np.degrees(np.arccos(min(cosine, 1.0))) > _TILT_DEGREES
-    return order, geometry, ["tilt"] if tilted else []
+    return order, geometry, flags
 
 
 def _place(dataset: Dataset, frame: int) -> Placement | None:
@@ -173,32 +181,43 @@ def _check_parallel(placements: Sequence[Placement]) -> None:
         raise UnsupportedError("the slices of the series have different pixel spacings")
 
 
-def _check_spacing(depths: np.ndarray) -> None:
-    """Check ascending slice depths (S,) for several frames at one place, and for gaps."""
-    gaps = np.diff(depths)
-    repeated = int((gaps < _SAME_PLACE).sum())
-    if repeated:
+def _stack_frames(depths: np.ndarray) -> np.ndarray:
+    """Return frame indices (S, T): S places in ascending depth, the T frames of each as they came.
+
+    Args:
+        depths: (S·T,) millimetres along the normal.
+    """
+    order = np.argsort(depths, kind="stable")
+    starts = np.flatnonzero(np.diff(depths[order]) > _SAME_PLACE) + 1
+    stacks = [np.sort(stack) for stack in np.split(order, starts)]
+    if len({len(stack) for stack in stacks}) > 1:
         raise UnsupportedError(
-            f"{len(depths)} frames lie at {len(depths) - repeated} positions: several volumes "
-            "(times, echoes, directions) in one series are not handled yet"
+            f"{len(depths)} frames lie at {len(stacks)} places, not equally many at each: "
+            "several volumes of which one is incomplete, or slices that are there twice"
         )
-    if not len(gaps) or gaps.max() - gaps.min() <= 2 * _OFF_GRID * np.median(gaps):
-        return
-    steps = gaps / np.median(gaps)
-    missing = int(np.rint(steps).sum()) - len(gaps)
-    if missing > 0 and np.abs(steps - np.rint(steps)).max() <= _OFF_GRID:
-        raise UnsupportedError(f"{missing} of {len(depths) + missing} slices are missing")
-    raise UnsupportedError(
-        f"the distance between slices varies from {gaps.min():.2f} to {gaps.max():.2f} mm"
-    )
+    return np.stack(stacks)
 
 
-def _check_grid(positions: np.ndarray, step: np.ndarray) -> None:
-    """Check that slice positions (S, 3) lie on a straight line, a step apart."""
-    expected = positions[0] + np.arange(len(positions))[:, None] * step
-    distance = float(np.linalg.norm(positions - expected, axis=1).max())
+def _irregularity(positions: np.ndarray, normal: np.ndarray, step: np.ndarray) -> str | None:
+    """Return a flag for what keeps frame positions (S, T, 3) off a regular grid, None if nothing.
+
+    Args:
+        positions: Ascending along the normal.
+        normal: (3,) across the slices.
+        step: (3,) from one slice to the next, if they are regular.
+    """
+    gaps = np.diff(positions[:, 0] @ normal)
+    if len(gaps) and gaps.max() - gaps.min() > 2 * _OFF_GRID * np.median(gaps):
+        steps = gaps / np.median(gaps)
+        missing = int(np.rint(steps).sum()) - len(gaps)
+        if missing > 0 and np.abs(steps - np.rint(steps)).max() <= _OFF_GRID:
+            return f"missing_slices_{missing}"
+        return f"uneven_spacing_{gaps.min():.2f}..{gaps.max():.2f}mm"
+    expected = positions[0, 0] + np.arange(len(positions))[:, None, None] * step
+    distance = float(np.linalg.norm(positions - expected, axis=-1).max())
     if distance > _OFF_GRID * float(np.linalg.norm(step)):
-        raise UnsupportedError(f"slices lie up to {distance:.2f} mm off a regular grid")
+        return f"off_grid_{distance:.2f}mm"
+    return None
 
 
 def _affine(first: Placement, origin: np.ndarray, step: np.ndarray, height: int) -> np.ndarray:

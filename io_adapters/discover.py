@@ -216,8 +216,7 @@ def _series_refs(series: dict[tuple[str, ...], _Series], naming: Naming) -> Iter
         folder = study_folders.setdefault(study, _folder(entry))
         label = _folder(entry)
         if labels[label] > 1:
-            header = entry.header
-            label += f" {header.modality or 'series'} {header.series_number or len(entry.files)}"
+            label = _label_in_folder(entry)
         identity = "\n".join(key)
         hashed = names.hashed_id(Kind.DICOM, identity)
         yield ScanRef(
@@ -231,6 +230,15 @@ def _series_refs(series: dict[tuple[str, ...], _Series], naming: Naming) -> Iter
             label=label if naming.keep_ids else hashed,
             class_name=names.class_of(first, naming),
         )
+
+
+def _label_in_folder(entry: _Series) -> str:
+    """Return a label for a series that shares its folder with others."""
+    if entry.header.modality in PROJECTIONS:
+        return entry.relative
+    number = entry.header.series_number
+    parts = [_folder(entry), entry.header.modality, None if number is None else str(number)]
+    return " ".join(part for part in parts if part)
 
 
 def _folder(entry: _Series) -> str:

@@ -69,7 +69,7 @@ def read_image(ref: ScanRef) -> Scan:
 
 
 def encode_tiff(values: np.ndarray) -> bytes:
-    """Return an anomaly map (H, W) as the bytes of a float32 TIFF, deflated, lossless."""
+    """Return a map (H, W), or maps (S, H, W) as pages, as a float32 TIFF, deflated, lossless."""
     target = io.BytesIO()
     tifffile.imwrite(
         target,
@@ -143,6 +143,8 @@ def _decode_tiff_page(page: Any) -> _Picture:
     if page.imagedepth != 1 or page.dtype is None or page.dtype.kind not in "iuf":
         raise UnsupportedError("the TIFF holds a volume, or something else than numbers")
     _check_channels(page.samplesperpixel)
+    if len(page.dataoffsets) != np.prod(page.chunked):
+        raise UnreadableError("the TIFF has other parts than its size asks for")
     values = page.asarray()
     if values.ndim == 3 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         values = np.moveaxis(values, 0, -1)

@@ -125,7 +125,7 @@ def _parse(content: bytes) -> Any:
         raise UnsupportedError(f"the file has {len(shape)} dimensions; 3 and 4 are handled")
     if min(shape) < 1:
         raise UnreadableError("the header announces an image without voxels")
-    announced = int(header["vox_offset"]) + dtype.itemsize * int(np.prod(shape, dtype=object))
+    announced = int(image.dataobj.offset) + dtype.itemsize * int(np.prod(shape, dtype=object))
     if announced > len(content):
         raise UnreadableError(
             f"the file was cut short: its header announces {announced} bytes, it has {len(content)}"

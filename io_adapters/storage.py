@@ -49,8 +49,10 @@ def list_files(uri: str) -> Iterator[FileRef]:
     if not fs.isdir(root):
         raise FileNotFoundError(f"no file or folder at {uri}")
     for folder, subfolders, files in fs.walk(root, detail=True):
-        for name in [name for name in subfolders if name.startswith(".")]:
-            del subfolders[name]
+        for name in sorted(subfolders):  # walk visits what is left here, in the order it is left
+            entry = subfolders.pop(name)
+            if not name.startswith("."):
+                subfolders[name] = entry
         for name in sorted(files):
             if not name.startswith("."):
                 yield _file_ref(fs, f"{folder.rstrip('/')}/{name}", files[name])

@@ -59,8 +59,6 @@ def test_impossible_config_is_refused_with_its_value(changes: dict, message: str
 
 
 def test_level_beyond_the_last_block_is_refused() -> None:
-    backbone = Backbone(
-        BackboneConfig(architecture=TINY_CLIP, activation="gelu", image_size=48)
-    )
+    backbone = Backbone(BackboneConfig(architecture=TINY_CLIP, activation="gelu", image_size=48))
     with pytest.raises(ValueError, match="the 4 vision blocks"):
         AAClip(backbone, AAClipConfig(levels=(6,)))

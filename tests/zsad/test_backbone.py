@@ -67,7 +67,7 @@ def test_openai_architecture_is_vit_l_14_at_336() -> None:
 def test_a_missing_tensor_is_an_error_not_a_random_weight() -> None:
     state = weights()
     del state["visual.ln_post.weight"]
-    with pytest.raises(WeightsError, match="visual.ln_post.weight"):
+    with pytest.raises(WeightsError, match=r"visual\.ln_post\.weight"):
         Backbone(config(), state)
 
 

@@ -11,9 +11,7 @@ from zsad.maps import gaussian_blur, upsample
 
 
 @pytest.mark.parametrize(("size", "sigma"), [(7, 1.0), (9, 1.5)])
-def test_blur_equals_scipy_with_the_same_reach_and_mirrored_border(
-    size: int, sigma: float
-) -> None:
+def test_blur_equals_scipy_with_the_same_reach_and_mirrored_border(size: int, sigma: float) -> None:
     maps = torch.randn(3, 11, 8, dtype=torch.float64)
     expected = [
         ndimage.gaussian_filter(m, sigma, mode="mirror", radius=size // 2) for m in maps.numpy()
