@@ -31,7 +31,7 @@ $(DEMO)/archive.made: $(VENV)/.installed demo/make_archive.py
 	$(BIN)/python demo/make_archive.py --output $(DEMO)/archive
 	@touch $@
 
-$(DEMO)/model.safetensors: $(VENV)/.installed demo/train_model.py
+$(DEMO)/model.safetensors: $(VENV)/.installed demo/train_model.py demo/learning.py demo/clip.safetensors
 	$(BIN)/python demo/train_model.py --output $@
 
 test: $(VENV)/.installed

@@ -117,10 +117,9 @@ def optimisers(modules: Iterable[nn.Module], *, rate: float) -> list[torch.optim
     trained = [p for module in modules for p in module.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim == 2 and min(p.shape) >= 16]
     chosen = {id(p) for p in matrices}
-    return [
-        torch.optim.Muon(matrices, lr=10 * rate, weight_decay=0.02),
-        torch.optim.AdamW([p for p in trained if id(p) not in chosen], lr=rate, betas=(0.9, 0.98)),
-    ]
+    rest = [p for p in trained if id(p) not in chosen]
+    muon = torch.optim.Muon(matrices, lr=10 * rate, weight_decay=0.02)
+    return [muon, torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98))] if rest else [muon]
 
 
 def fit(

@@ -75,8 +75,10 @@ def copy_packaged_dicom(folder: Path) -> None:
     source = Path(pydicom.__file__).parent / "data" / "test_files"
     for name in PYDICOM_FILES:
         _copy(source / name, folder / name.removesuffix(".dcm").lower() / name)
-    for name in ("0.dcm", "1.dcm"):  # two slices of a test pattern
-        _copy(Path(nib.__file__).parent / "tests" / "data" / name, folder / "test_pattern" / name)
+    brain = "slicethickness_empty_string.dcm"
+    _copy(
+        Path(nib.__file__).parent / "nicom" / "tests" / "data" / brain, folder / "mr_brain" / brain
+    )
 
 
 def copy_packaged_nifti(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 
@@ -10,20 +11,27 @@ EVERY_S = 5.0
 
 
 class Progress:
-    """Counts scans as they end and tells rate, time left and failures."""
+    """Counts scans as they end and tells rate, time left and failures.
+
+    Rate and time left are measured from the first scan that ends: what comes before is the start
+    of worker processes, which says nothing about the rest.
+    """
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.failed, self.slices = total, 0, 0, 0
-        self.started = time.monotonic()
-        self._shown = self.started - EVERY_S
+        self._first: float | None = None
+        self._first_slices = 0
+        self._shown = 0.0
         self._live = sys.stdout.isatty()
 
     def add(self, *, slices: int, failed: bool) -> None:
         """Count one scan that ended."""
+        now = time.monotonic()
         self.done += 1
         self.failed += failed
         self.slices += slices
-        now = time.monotonic()
+        if self._first is None:
+            self._first, self._first_slices = now, slices
         if self._live or self.done == self.total or now - self._shown >= EVERY_S:
             self._shown = now
             end = "\n" if not self._live or self.done == self.total else ""
@@ -31,19 +39,20 @@ class Progress:
 
     @property
     def slices_per_second(self) -> float | None:
-        """Slices scored per second so far; None before the first."""
-        seconds = time.monotonic() - self.started
-        return self.slices / seconds if self.slices else None
+        """Slices scored per second since the first scan ended; None before a second one has."""
+        seconds = time.monotonic() - (self._first or math.inf)
+        slices = self.slices - self._first_slices
+        return slices / seconds if slices and seconds > 0 else None
 
     def line(self) -> str:
         """Return the state in one line."""
-        seconds = time.monotonic() - self.started
-        left = seconds / self.done * (self.total - self.done) if self.done else 0.0
-        rate = f"{self.slices_per_second:.1f} slices/s" if self.slices_per_second else "starting"
-        return (
-            f"scored {self.done}/{self.total} scans · {rate} · "
-            f"{_clock(left)} left · {self.failed} failed"
-        )
+        parts = [f"scored {self.done}/{self.total} scans"]
+        if rate := self.slices_per_second:
+            parts.append(f"{rate:.1f} slices/s")
+        if self._first is not None and 1 < self.done < self.total:
+            each = (time.monotonic() - self._first) / (self.done - 1)
+            parts.append(f"{_clock(each * (self.total - self.done))} left")
+        return " · ".join([*parts, f"{self.failed} failed"])
 
 
 def _clock(seconds: float) -> str:

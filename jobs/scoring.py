@@ -7,6 +7,7 @@ GPU hardly more than one, and most images are scans of a single slice.
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,15 +190,22 @@ class Scorer:
 
 
 def failure_json(ref: ScanRef, stage: Stage, error: Exception) -> str:
-    """Return the outcome of a scan that failed. Only our own messages are passed on."""
-    ours = isinstance(error, ScanError)
+    """Return the outcome of a scan that failed.
+
+    Only our own messages are passed on: a library's may quote the file. Of any other error the
+    place is told, which is what a bug report needs.
+    """
+    message = str(error)
+    if not isinstance(error, ScanError):
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        message = f"unexpected, at {Path(place.filename).name}:{place.lineno}; please report it"
     return json.dumps(
         {
             "failure": {
                 "uri": ref.uri,
                 "stage": stage.value,
                 "error_class": type(error).__name__,
-                "message": str(error) if ours else f"{type(error).__name__} in stage {stage.value}",
+                "message": message,
                 "scan_id": ref.scan_id,
             }
         }

@@ -51,7 +51,11 @@ def test_defaults_of_heat_and_range_follow_the_number_of_levels() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"levels": (4, 2)}, r"\(4, 2\)"), ({"image_adapt_weight": 1.5}, "1.5")],
+    [
+        ({"levels": (4, 2)}, r"\(4, 2\)"),
+        ({"image_adapt_weight": 1.5}, "1.5"),
+        ({"heat": (2.0, 1.0)}, r"\(2.0, 1.0\)"),
+    ],
 )
 def test_impossible_config_is_refused_with_its_value(changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -61,6 +61,8 @@ class AAClipConfig:
         for name, default in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)
+        if not self.heat[0] < self.heat[1]:
+            raise ValueError(f"heat must be (low, high) with low < high, is {self.heat}")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> AAClipConfig:
