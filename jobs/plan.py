@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from io_adapters.discover import Discovery
 from io_adapters.naming import Naming
 from io_adapters.scan import Failure, Kind, ScanRef
 from jobs.config import DEFAULT_CLASS, ConfigError, ScoreConfig
+from jobs.progress import EVERY_S
 from zsad.checkpoints import Checkpoint, digest_of
 from zsad.detectors import Domain
 
@@ -63,7 +65,11 @@ def make_plan(config: ScoreConfig, model: Checkpoint) -> Plan:
         class_from_folder=config.class_from == "folder",
     )
     found = Discovery(config.input, naming)
+    shown = time.monotonic()
     for item in found:
+        if time.monotonic() - shown > EVERY_S:
+            shown = time.monotonic()
+            print(f"listing: {len(plan.scans)} scans so far", flush=True)
         if isinstance(item, Failure):
             plan.failures.append(item)
             continue

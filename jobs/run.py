@@ -92,6 +92,7 @@ class Run:
             self.seconds = time.monotonic() - started
 
     def _stream(self) -> None:
+        print("starting Ray and loading the model", flush=True)
         connect()
         progress = Progress(len(self.todo))
         open_ends = {ref.scan_id: ref for ref, _ in self.todo}
@@ -145,13 +146,13 @@ class Run:
         }
 
     def _scorer(self) -> ScorerSettings:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         return ScorerSettings(
             checkpoint=self.config.checkpoint,
             clip=self.config.clip,
             precision=self.config.precision,
             batch_size=self.config.batch_size,
-            threads=max(1, int(min(node.get("CPU", 0) for node in nodes))),
+            threads=min((n for n in cpus if n), default=1),
             output=self.config.output,
         )
 

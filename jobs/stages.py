@@ -1,8 +1,9 @@
 """The Ray Data stages: scan refs → read → score and publish → one small row a scan.
 
-One scan is one row and one block; nothing is grouped or shuffled. Reading never raises: a bad
-scan is a row with a failure and empty pixels, because an exception would take its block along,
-and a missing array would break the block's type.
+One scan is one row; a volume is a block of its own, single images share one so that they fill a
+device batch. Nothing is grouped or shuffled on the way. Reading never raises: a bad scan is a row
+with a failure and empty pixels, because an exception would take its block along, and a missing
+array would break the block's type.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from io_adapters.display import to_display
 from io_adapters.readers import read_scan
-from io_adapters.scan import Plane, ScanRef, Stage
+from io_adapters.scan import Kind, Plane, ScanRef, Stage
 from jobs.scoring import Scorer, ScorerSettings, failure_json
 
-SCANS_PER_CALL = 4
-"""Scans an actor takes at once, so that single images fill a batch."""
+IMAGES_PER_BLOCK = 8
+"""Single images that an actor takes at once; a volume is taken alone, so that progress shows."""
+BLOCK_BYTES = 64_000_000
+"""Files of images that share a block; larger ones are taken alone too."""
 NOTHING = np.zeros((0, 0, 0, 1), dtype=np.uint8)
 NO_PROGRESS_S = 3 * 3600.0
 """When to give up a run in which no scan ends: three times what the largest volume we know needs
@@ -61,16 +65,25 @@ def run_stages(
             fingerprint.
         settings: of the scoring actors.
     """
+    scored = lay_out(refs, metas, settings)
+    for batch in scored.iter_batches(batch_size=None, batch_format="numpy"):
+        for outcome in batch["outcome"]:
+            yield json.loads(outcome)
+
+
+def lay_out(
+    refs: Sequence[ScanRef], metas: Sequence[Mapping[str, Any]], settings: ScorerSettings
+) -> Dataset:
+    """Return the stages as a dataset that runs when it is read; arguments as `run_stages`."""
     _configure_ray_data()
-    rows = [{"ref": r.to_json(), "meta": json.dumps(m)} for r, m in zip(refs, metas, strict=True)]
     gpus = int(ray.cluster_resources().get("GPU", 0))
-    scored = (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
+    return (
+        ray.data.from_arrow(list(blocks_of(refs, metas)))
         .map(read_row)  # the same resources as the actor on a CPU, so that Ray fuses the two
         .map_batches(
             Scorer,
             fn_constructor_args=(settings,),
-            batch_size=SCANS_PER_CALL,
+            batch_size=IMAGES_PER_BLOCK if gpus else None,  # None: a block; a GPU needs a number
             compute=ActorPoolStrategy(
                 min_size=1,
                 max_size=gpus or _nodes(),
@@ -80,9 +93,25 @@ def run_stages(
             num_gpus=1 if gpus else None,
         )
     )
-    for batch in scored.iter_batches(batch_size=None, batch_format="numpy"):
-        for outcome in batch["outcome"]:
-            yield json.loads(outcome)
+
+
+def blocks_of(refs: Sequence[ScanRef], metas: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    """Yield the blocks of a run, the same for the same scans: tables of `ref` and `meta`."""
+    block: list[dict[str, str]] = []
+    size = 0
+    for ref, meta in zip(refs, metas, strict=True):
+        row = {"ref": ref.to_json(), "meta": json.dumps(meta)}
+        if ref.kind is not Kind.IMAGE:
+            yield pa.Table.from_pylist([row])
+            continue
+        ref_size = sum(file.size for file in ref.files)
+        if block and (len(block) == IMAGES_PER_BLOCK or size + ref_size > BLOCK_BYTES):
+            yield pa.Table.from_pylist(block)
+            block, size = [], 0
+        block.append(row)
+        size += ref_size
+    if block:
+        yield pa.Table.from_pylist(block)
 
 
 def _nodes() -> int:

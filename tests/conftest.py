@@ -2,42 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
+from tiny import as_checkpoint, tiny_detector
 
-from zsad.backbone import Backbone, BackboneConfig
-from zsad.checkpoints import Checkpoint, save_checkpoint
-from zsad.detectors.aaclip import AAClip, AAClipConfig
-
-TINY_CLIP = {
-    "embed_dim": 32,
-    "vision_cfg": {"image_size": 48, "layers": 4, "width": 64, "head_width": 32, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 2},
-}
-
-
-def tiny_detector(seed: int = 0) -> AAClip:
-    """Return AA-CLIP on a CLIP of a few thousand random weights: 48 px input, 6×6 tokens."""
-    torch.manual_seed(seed)
-    backbone = Backbone(BackboneConfig(architecture=TINY_CLIP, activation="gelu", image_size=48))
-    config = AAClipConfig(levels=(2, 4), image_adapt_until=1, text_adapt_until=1)
-    return AAClip(backbone, config).eval().requires_grad_(False)
-
-
-def as_checkpoint(detector: AAClip, *, note: str | None = None) -> Checkpoint:
-    """Return everything of a detector, its CLIP included, as a checkpoint."""
-    state = detector.state_dict()
-    return Checkpoint(
-        method="aaclip",
-        backbone=detector.backbone.config,
-        method_config=asdict(detector.config),
-        tensors={name: t for name, t in state.items() if not name.startswith("backbone.")},
-        clip=dict(detector.backbone.clip.state_dict()),
-        note=note,
-    )
+from zsad.checkpoints import save_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import TINY_CLIP, tiny_detector
+from tiny import TINY_CLIP, tiny_detector
 
 from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.aaclip import AAClip, AAClipConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_CLIP
 from safetensors.torch import save_file
+from tiny import TINY_CLIP
 
 from zsad.backbone import Backbone, BackboneConfig, WeightsError, load_weights
 

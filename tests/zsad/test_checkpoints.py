@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import as_checkpoint, tiny_detector
 from golden_cases import cases
 from safetensors.torch import save_file
+from tiny import as_checkpoint, tiny_detector
 
 from zsad.backbone import WeightsError
 from zsad.checkpoints import load_checkpoint, save_checkpoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from conftest import tiny_detector
+from tiny import tiny_detector
 
 from zsad.trunk import run_blocks
 
