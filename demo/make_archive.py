@@ -66,7 +66,17 @@ def make_archive(root: Path, truth: Path, seed: int = 0) -> list[Pair]:
     with (truth / "pairs.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerows([Pair._fields, *pairs])
+    with (truth / "classes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "class_name"), *class_names(pairs)])
     return pairs
+
+
+def class_names(pairs: list[Pair]) -> list[tuple[str, str]]:
+    """Return what the paired scans show: photographs lie in a folder of that name."""
+    paths = [path for pair in pairs for path in pair]
+    return [
+        (path, Path(path).parent.name if path.startswith("images/") else "brain") for path in paths
+    ]
 
 
 def copy_packaged_dicom(folder: Path) -> None:

@@ -1,0 +1,61 @@
+"""The configuration: command line, YAML, validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from io_adapters.scan import Kind, Plane
+from jobs.config import ConfigError, parse_config
+from zsad.detectors import Domain
+
+USUAL = ["--input", "in", "--output", "out", "--checkpoint", "model"]
+
+
+def test_relative_paths_become_absolute_and_buckets_stay() -> None:
+    config = parse_config(["--input", "in", "s3://bucket/x/", "--output", "out", *USUAL[4:]])
+    assert config.input == (str(Path("in").resolve()), "s3://bucket/x")
+    assert config.checkpoint == str(Path("model").resolve())
+
+
+def test_command_line_wins_over_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("input: /data\noutput: /out\ncheckpoint: /m\nplane: coronal\nlimit: 3\n")
+    config = parse_config(["--config", str(file), "--limit", "5"])
+    assert (config.input, config.plane, config.limit) == (("/data",), Plane.CORONAL, 5)
+
+
+def test_unknown_yaml_setting_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("inptu: /data\n")
+    with pytest.raises(ConfigError, match="inptu"):
+        parse_config(["--config", str(file)])
+
+
+@pytest.mark.parametrize("missing", ["input", "output", "checkpoint"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    at = USUAL.index(f"--{missing}")
+    with pytest.raises(ConfigError, match=f"--{missing} is missing"):
+        parse_config(USUAL[:at] + USUAL[at + 2 :])
+
+
+def test_domain_follows_the_kind_unless_it_is_given() -> None:
+    usual = parse_config(USUAL)
+    assert usual.domain_of(Kind.IMAGE) is Domain.INDUSTRIAL
+    assert usual.domain_of(Kind.NIFTI) is Domain.MEDICAL
+    medical = parse_config([*USUAL, "--domain", "medical"])
+    assert medical.domain_of(Kind.IMAGE) is Domain.MEDICAL
+
+
+def test_a_wrong_value_in_yaml_is_one_error(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("plane: diagonal\n")
+    with pytest.raises(ConfigError, match="diagonal"):
+        parse_config(["--config", str(file), *USUAL])
+
+
+def test_a_submitted_job_needs_absolute_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(ConfigError, match="--input in: give `ray job submit` an absolute path"):
+        parse_config(USUAL)
