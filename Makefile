@@ -14,7 +14,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "zsad needs Python 3.11 or newer: make PYTHON=python3.11 …"; exit 1; }
-	@echo "making $(VENV): 6 GB (PyTorch), a few minutes"
+	@echo "making $(VENV): 7 GB (PyTorch), a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[demo,test,dev]'

@@ -170,9 +170,9 @@ class Lesion:
     """Swollen tissue around the rim, up to 2.2 radii away."""
 
 
-RING = Lesion(radius=10, core=0.38, rim=1.2, halo=0.68)
+RING = Lesion(radius=15, core=0.38, rim=1.2, halo=0.68)
 """A dead centre, a bright ring of growth and swelling, as of a metastasis after contrast."""
-BRIGHT = Lesion(radius=8.5, core=1.3, rim=0.5, halo=0.86)
+BRIGHT = Lesion(radius=14, core=1.3, rim=0.5, halo=0.86)
 """A bright mass with a dark seam, as of an old bleeding."""
 
 

@@ -3,9 +3,12 @@
     python demo/pretrain_clip.py --output demo/clip.safetensors
 
 It takes about half an hour on two cores, needs no download, and is run once: the result is part
-of the repository. `demo/train_model.py` then trains AA-CLIP's adapters on it, as one does on
-OpenAI's CLIP. There are no captioned photographs here to learn from, so the towers learn from the
-adapters' own task; the adapters of this run are thrown away.
+of the repository. (That file was made in two runs: 6000 steps before `template.py` was there,
+then `--start clip.safetensors --seed 3 --steps 1800 --pictures 6000`.)
+
+`demo/train_model.py` then trains AA-CLIP's adapters on it, as one does on OpenAI's CLIP. There
+are no captioned photographs here to learn from, so the towers learn from the adapters' own task;
+the adapters of this run are thrown away.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from open_clip.pos_embed import get_2d_sincos_pos_embed
 from safetensors.torch import save_file
 from torch import Tensor
 
-from zsad.backbone import Backbone, BackboneConfig
+from zsad.backbone import Backbone, BackboneConfig, load_weights
 from zsad.detectors.aaclip import AAClip, AAClipConfig
 
 SIZE, PATCH, WIDTH = 128, 8, 128
@@ -85,8 +88,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000, help="batches of 16 pictures")
     parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights to go on from, not random ones")
     arguments = parser.parse_args()
-    detector = AAClip(new_backbone(arguments.seed), METHOD).requires_grad_(True)
+    backbone = new_backbone(arguments.seed)
+    if arguments.start:
+        backbone = Backbone(backbone.config, load_weights(arguments.start))
+    detector = AAClip(backbone, METHOD).requires_grad_(True)
     clip = detector.backbone.clip
     clip.token_embedding.requires_grad_(False)  # too many words for so few sentences
     pictures = Pictures(arguments.pictures, size=SIZE, seed=arguments.seed)

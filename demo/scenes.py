@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from anatomy import anatomy
 from fields import Rng, octaves, pick, ramp, turned_grid
+from template import template_brain
 from textures import colourise, paper, texture
 
 INDUSTRIAL, MEDICAL = "industrial", "medical"
@@ -29,11 +30,14 @@ class Scene(NamedTuple):
 
 
 def scene(rng: Rng, size: int) -> Scene:
-    """Return a random scene: half of them surfaces, a fifth objects, the rest scans."""
+    """Return a random scene: a third of them surfaces, a tenth objects, the rest scans.
+
+    Scans have the larger share because lesions hide better than defects of a surface.
+    """
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.35:
         return _surface(rng, size)
-    return _object(rng, size) if kind < 0.7 else _scan(rng, size)
+    return _object(rng, size) if kind < 0.45 else _scan(rng, size)
 
 
 def _surface(rng: Rng, size: int) -> Scene:
@@ -46,7 +50,10 @@ def _surface(rng: Rng, size: int) -> Scene:
 
 
 def _scan(rng: Rng, size: int) -> Scene:
-    name, tone, inside = anatomy(rng, size)
+    if rng.random() < 0.7:
+        name, (tone, inside) = "brain", template_brain(rng, size)
+    else:
+        name, tone, inside = anatomy(rng, size)
     image = tone if tone.ndim == 3 else np.repeat(tone[..., None], 3, axis=2)
     return Scene(image, np.zeros_like(image), inside, None, name, MEDICAL)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import ray
+from dicom_files import OBLIQUE, make_series, write_files
 from PIL import Image
 
 RNG = np.random.default_rng(0)
@@ -26,7 +27,7 @@ def small_ray() -> Iterator[None]:
 
 
 def write_archive(folder: Path) -> Path:
-    """Two pictures of other sizes, a 4-D NIfTI, a DICOM file, a note, and two broken files."""
+    """Two pictures, a 4-D NIfTI, a DICOM file and a series, a note, and two broken files."""
     (folder / "metal_nut").mkdir(parents=True)
     grey = RNG.integers(0, 255, (40, 60), dtype=np.uint8)
     Image.fromarray(grey).save(folder / "metal_nut" / "one.png")
@@ -37,6 +38,8 @@ def write_archive(folder: Path) -> Path:
     nib.save(nib.Nifti1Image(volume, affine), folder / "sub.nii.gz")
     packaged = Path(pydicom.__file__).parent / "data" / "test_files"
     (folder / "ct.dcm").write_bytes((packaged / "CT_small.dcm").read_bytes())
+    values = RNG.integers(-500, 900, (6, 20, 24)).astype(np.int16)
+    write_files(folder / "series", make_series(values, orientation=OBLIQUE))
     (folder / "notes.txt").write_text("to be ignored")
     (folder / "text.png").write_text("this is no picture")
     (folder / "half.dcm").write_bytes((packaged / "MR_small.dcm").read_bytes()[:5_000])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import dcm2niix
 import nibabel as nib
 import numpy as np
 import pyarrow.parquet as pq
@@ -48,9 +50,9 @@ def test_exit_code_says_that_some_inputs_failed(scored: Scored) -> None:
 
 def test_what_went_in_is_committed_or_failed(scored: Scored) -> None:
     counts = scored.run["counts"]
-    assert counts["committed"] == len(scored.rows) == 4
+    assert counts["committed"] == len(scored.rows) == 5
     assert counts["failed"] == len(scored.failures) == 2
-    assert counts["listed"] == 6
+    assert counts["listed"] == 7
     assert counts["ignored"] == {".txt": 1}
 
 
@@ -65,6 +67,17 @@ def test_nifti_map_has_shape_and_affine_of_its_input(scored: Scored, archive: Pa
     result = nib.load(scored.output / scored.row("sub.nii.gz")["map"])
     assert result.shape == source.shape
     np.testing.assert_array_equal(result.affine, source.affine)
+
+
+def test_dicom_map_has_the_grid_that_dcm2niix_gives_the_series(
+    scored: Scored, archive: Path, tmp_path: Path
+) -> None:
+    command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", "x", "-o", tmp_path, archive / "series"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    oracle = nib.load(tmp_path / "x.nii")
+    result = nib.load(scored.output / scored.row("series")["map"])
+    assert result.shape == oracle.shape
+    np.testing.assert_allclose(result.affine, oracle.affine, atol=1e-3)
 
 
 def test_blank_slices_have_no_score_and_no_map(scored: Scored) -> None:
@@ -87,7 +100,7 @@ def test_tables_and_report_list_every_scan(scored: Scored) -> None:
     for row in scored.rows:
         assert row["overlay"] in page
         assert (scored.output / row["overlay"]).is_file()
-    assert len((scored.output / "studies.csv").read_text().splitlines()) == 5
+    assert len((scored.output / "studies.csv").read_text().splitlines()) == 6
 
 
 def test_scans_are_ranked_most_anomalous_first(scored: Scored) -> None:
@@ -110,7 +123,7 @@ def test_second_run_scores_nothing_again(
     again = Scored(scored.output, SOME_FAILED)
     assert tried == ["half.dcm"]  # what failed is tried again, what is committed is not
     assert again.rows == scored.rows
-    assert again.run["counts"]["resumed"] == 4
+    assert again.run["counts"]["resumed"] == 5
 
 
 def test_a_changed_file_is_scored_again_and_the_others_are_not(
@@ -147,7 +160,7 @@ def test_dry_run_writes_nothing_and_names_no_file(
     arguments = ["--input", archive, "--output", tmp_path / "out", "--checkpoint", tiny_checkpoint]
     assert main([*(str(argument) for argument in arguments), "--dry-run"]) == SCORED
     printed = capsys.readouterr().out
-    assert "5 scans" in printed
+    assert "6 scans" in printed
     assert "sub.nii" not in printed
     assert not (tmp_path / "out").exists()
 
@@ -159,7 +172,7 @@ def test_a_lost_scan_becomes_a_failure(
     arguments = ["--input", archive, "--output", tmp_path, "--checkpoint", tiny_checkpoint]
     assert main([str(argument) for argument in arguments]) == SOME_FAILED
     lost = [line for line in Scored(tmp_path, SOME_FAILED).failures if "LostScan" in line]
-    assert len(lost) == 5
+    assert len(lost) == 6
 
 
 def test_uncommitted_folder_is_no_result(scored: Scored, tmp_path: Path) -> None:

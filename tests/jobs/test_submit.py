@@ -95,7 +95,7 @@ def test_submitted_job_scores_as_the_plain_command(
     submit = [BIN / "ray", "job", "submit", "--address", head, "--working-dir", ".", "--"]
     submitted = run([*submit, sys.executable, *job, tmp_path / "submitted"])
     printed = submitted.stdout + submitted.stderr
-    assert "scored 5/5 scans" in printed
+    assert "scored 6/6 scans" in printed
     assert "exit code 3" in printed, "some inputs are broken, and the job's code says so"
 
     plain = run([sys.executable, *job, tmp_path / "plain"], RAY_ADDRESS="local")

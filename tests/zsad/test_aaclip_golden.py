@@ -12,7 +12,7 @@ from golden_cases import GoldenCase, cases
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from zsad.checkpoints import load_checkpoint
-from zsad.detectors.aaclip import BLUR, AAClip, AAClipConfig
+from zsad.detectors.aaclip import AAClip, AAClipConfig
 from zsad.detectors.detector import Domain, PatchScores
 from zsad.maps import gaussian_blur, upsample
 from zsad.preprocess import squash
@@ -127,7 +127,9 @@ def test_maps_at_each_step(case: Case) -> None:
     anchors = case.anchors[case.class_of_row()]
     levels = case.detector.level_maps(case.features, anchors)
     case.close(levels, "map_raw", MAPS)
-    for domain, (size, sigma) in BLUR.items():
+    config = case.detector.config
+    blurs = {Domain.INDUSTRIAL: config.industrial_blur, Domain.MEDICAL: config.medical_blur}
+    for domain, (size, sigma) in blurs.items():
         name = domain.value.capitalize()
         flat = levels.flatten(0, 1)
         blurred = gaussian_blur(flat, size=size, sigma=sigma).view_as(levels)

@@ -24,8 +24,6 @@ from zsad.scores import ScoreRange
 from zsad.trunk import run_blocks
 
 TEMPERATURE = 100.0
-BLUR = {Domain.INDUSTRIAL: (7, 1.0), Domain.MEDICAL: (9, 1.5)}
-"""Size and sigma, in cells of the token grid, of the smoothing that the official test applies."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +40,10 @@ class AAClipConfig:
     text_adapt_weight: float = 0.1
     relu: bool = False
     """Whether the level and detection projections end in a LeakyReLU."""
+    industrial_blur: tuple[int, float] = (7, 1.0)
+    """Size and sigma, in cells of the token grid, of the smoothing of maps: the official values
+    are for a grid of 37×37."""
+    medical_blur: tuple[int, float] = (9, 1.5)
     score_range: ScoreRange = None  # type: ignore[assignment]
     """Default: the bounds that a cosine allows."""
     heat: tuple[float, float] = None  # type: ignore[assignment]
@@ -225,8 +227,9 @@ class AAClip(nn.Module):
 
     def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
         """Turn patch maps (B, h, w) into anomaly maps (B, H, W): smooth, then interpolate."""
-        blur_size, sigma = BLUR[domain]
-        return upsample(gaussian_blur(maps, size=blur_size, sigma=sigma), size)
+        config = self.config
+        taps, sigma = config.medical_blur if domain is Domain.MEDICAL else config.industrial_blur
+        return upsample(gaussian_blur(maps, size=taps, sigma=sigma), size)
 
     def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
         """Return slice scores (B,): the map's peak, for factory images averaged with `image`."""
