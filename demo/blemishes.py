@@ -26,7 +26,8 @@ from scipy import ndimage
 from textures import IRREGULAR, colourise, texture
 
 VISIBLE = 0.06  # mean change of the strongest channel; less is a defect that nobody can see
-SMALLEST, LARGEST = 0.0008, 0.3  # share of the picture
+VISIBLE_LESION = 0.2  # a small model has to begin with what is plain to see
+SMALLEST, SMALLEST_LESION, LARGEST = 0.0008, 0.004, 0.3  # share of the picture
 
 Region = Callable[[Rng, Scene], np.ndarray]
 """Where: returns (R, R) in 0…1, how much of each pixel the defect covers."""
@@ -46,14 +47,16 @@ def add_defects(rng: Rng, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 def _add_defect(rng: Rng, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Try random defects until one is visible and of reasonable size; the last resort always is."""
+    medical = scene.domain == MEDICAL
+    smallest, visible = (SMALLEST_LESION, VISIBLE_LESION) if medical else (SMALLEST, VISIBLE)
     for _ in range(6):
         region, change = _draw_kind(rng, scene)
         cover = region(rng, scene) * scene.inside
         mask = cover > 0.4
-        if not SMALLEST < mask.mean() < LARGEST:
+        if not smallest < mask.mean() < LARGEST:
             continue
         image = _blend(scene.image, change(rng, scene, cover), cover)
-        if np.abs(image[mask] - scene.image[mask]).max(axis=1).mean() > VISIBLE:
+        if np.abs(image[mask] - scene.image[mask]).max(axis=1).mean() > visible:
             return image, mask
     cover = draw_polygon(len(scene.image), _corners(rng, _centre(rng, scene), 0.15, 6))
     opposite = np.float32(scene.image[cover > 0.4].mean() < 0.5)
@@ -65,7 +68,7 @@ def _draw_kind(rng: Rng, scene: Scene) -> tuple[Region, Change]:
     """Choose a region and a change that suit each other and the scene."""
     if scene.domain == MEDICAL and rng.random() < 0.8:
         regions: tuple[Region, ...] = (blob, blob, blob, specks)
-        changes: tuple[Change, ...] = (lesion, lesion, lesion, shade, foreign, soften)
+        changes: tuple[Change, ...] = (lesion, lesion, lesion, lesion, shade, foreign)
     elif rng.random() < 0.3:
         regions, changes = (scratch, crack), (paint, shade, missing, groove)
     else:

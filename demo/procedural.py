@@ -1,7 +1,7 @@
 """Training pictures of the demonstration model: an endless supply, drawn and damaged by program.
 
 No photograph is used, so that the photographs of the sample archive show how far the model
-carries beyond what it has seen. Of the scans half are drawn, half are warped slices of the MNI152
+carries beyond what it has seen. Some of the scans are drawn, more are warped slices of the MNI152
 template, which the brains of the sample archive are made of too: there only the lesions are new
 to the model. A picture depends on the seed and its number alone: workers can share a stream, and
 a run can be repeated.

@@ -30,14 +30,14 @@ class Scene(NamedTuple):
 
 
 def scene(rng: Rng, size: int) -> Scene:
-    """Return a random scene: a third of them surfaces, a tenth objects, the rest scans.
+    """Return a random scene: 3 in 10 surfaces, 1 in 20 objects, the rest scans.
 
     Scans have the larger share because lesions hide better than defects of a surface.
     """
     kind = rng.random()
-    if kind < 0.35:
+    if kind < 0.3:
         return _surface(rng, size)
-    return _object(rng, size) if kind < 0.45 else _scan(rng, size)
+    return _object(rng, size) if kind < 0.35 else _scan(rng, size)
 
 
 def _surface(rng: Rng, size: int) -> Scene:
@@ -50,7 +50,7 @@ def _surface(rng: Rng, size: int) -> Scene:
 
 
 def _scan(rng: Rng, size: int) -> Scene:
-    if rng.random() < 0.7:
+    if rng.random() < 0.8:
         name, (tone, inside) = "brain", template_brain(rng, size)
     else:
         name, tone, inside = anatomy(rng, size)
