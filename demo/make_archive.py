@@ -85,9 +85,9 @@ def copy_packaged_dicom(folder: Path) -> None:
     source = Path(pydicom.__file__).parent / "data" / "test_files"
     for name in PYDICOM_FILES:
         _copy(source / name, folder / name.removesuffix(".dcm").lower() / name)
-    brain = "slicethickness_empty_string.dcm"
+    name = "slicethickness_empty_string.dcm"
     _copy(
-        Path(nib.__file__).parent / "nicom" / "tests" / "data" / brain, folder / "mr_brain" / brain
+        Path(nib.__file__).parent / "nicom" / "tests" / "data" / name, folder / "mr_cropped" / name
     )
 
 

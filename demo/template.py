@@ -38,7 +38,7 @@ def _random_plane(rng: Rng) -> np.ndarray:
     volume = _volume()
     while True:
         axis = int(rng.choice(3, p=[0.1, 0.1, 0.8]))
-        plane = volume.take(int(rng.integers(volume.shape[axis])), axis=axis)
+        plane: np.ndarray = volume.take(int(rng.integers(volume.shape[axis])), axis=axis)
         if np.mean(plane > 0.3) > ENOUGH_TISSUE:
             return plane.T[::-1, :: int(rng.choice([-1, 1]))]
 
