@@ -55,7 +55,7 @@ def test_many_classes_of_both_domains_occur():
     stream = take(300, seed=7)
     assert {"brain", "retina", "abdomen"} <= {s.class_name for s in stream}
     assert len({s.class_name for s in stream}) > 25
-    assert 0.2 < np.mean([s.domain == "medical" for s in stream]) < 0.4
+    assert 0.55 < np.mean([s.domain == "medical" for s in stream]) < 0.75
 
 
 def test_defects_change_the_picture_inside_their_mask_and_hardly_outside():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -50,14 +49,13 @@ def head() -> Iterator[str]:
                 "--object-store-memory=200000000", f"--temp-dir={folder}",
             ],
             env=os.environ | RAY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )  # fmt: skip
         address = f"http://127.0.0.1:{dashboard}"
         try:
             wait_for(f"{address}/api/version", process)
             yield address
         finally:
-            os.killpg(process.pid, signal.SIGTERM)  # only this head; `ray stop` would end all
+            process.terminate()  # only this head; `ray stop` would end all
             process.wait(timeout=60)
 
 
