@@ -18,7 +18,6 @@ from zsad.detectors.aaclip import TEMPERATURE, AAClip
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 
 GENERIC = {"industrial": "object", "medical": "scan"}
-EPS = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)

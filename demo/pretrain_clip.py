@@ -3,8 +3,9 @@
     python demo/pretrain_clip.py --output demo/clip.safetensors
 
 It takes about half an hour on two cores, needs no download, and is run once: the result is part
-of the repository. (That file was made in two runs: 6000 steps before `template.py` was there,
-then `--start clip.safetensors --seed 3 --steps 1800 --pictures 6000`.)
+of the repository. That file was made in four runs while the pictures were still being changed, so
+this command makes one like it, not the same: 6000 steps before `template.py` was there, then, each
+with `--start` on the last, 1800 (seed 3), 1500 (seed 4) and 1100 (seed 5) steps with more brains.
 
 `demo/train_model.py` then trains AA-CLIP's adapters on it, as one does on OpenAI's CLIP. There
 are no captioned photographs here to learn from, so the towers learn from the adapters' own task;
