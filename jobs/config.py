@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from io_adapters.scan import Kind, Plane
-from io_adapters.storage import absolute, is_local
+from io_adapters.storage import absolute
+from jobs.settings import ConfigError, read_yaml, rooted
 from zsad.detectors import DETECTORS, Domain
 
 PRECISIONS = ("auto", "fp32", "bf16")
 DEFAULT_CLASS = {Domain.INDUSTRIAL: "object", Domain.MEDICAL: "scan"}
 """What a picture is taken to show where nobody says it; AA-CLIP calls brain slices a "scan" too."""
-
-
-class ConfigError(Exception):
-    """A setting that cannot work; the message names the setting, its value and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,14 +84,15 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     """
     given = vars(_parser().parse_args(arguments))
     config_file = given.pop("config", None)
-    settings = (_read_yaml(Path(config_file)) if config_file else {}) | given
+    known = {field.name for field in dataclasses.fields(ScoreConfig)}
+    settings = (read_yaml(Path(config_file), known) if config_file else {}) | given
     if isinstance(settings.get("input"), str):
         settings["input"] = [settings["input"]]
     for name in ("input", "output", "checkpoint"):
         if not settings.get(name):
             raise ConfigError(f"--{name} is missing (see --help)")
-    settings["input"] = tuple(_rooted(uri, "input") for uri in settings["input"])
-    settings["output"] = _rooted(settings["output"], "output")
+    settings["input"] = tuple(rooted(uri, "input") for uri in settings["input"])
+    settings["output"] = rooted(settings["output"], "output")
     settings["checkpoint"] = absolute(settings["checkpoint"])
     try:
         for name, kind in (("domain", Domain), ("plane", Plane)):
@@ -106,26 +101,6 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return ScoreConfig(**settings)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"--config {path}: {type(error).__name__}: {error}") from error
-    known = {field.name for field in dataclasses.fields(ScoreConfig)}
-    if not isinstance(settings, dict) or set(settings) - known:
-        unknown = sorted(set(settings) - known) if isinstance(settings, dict) else settings
-        raise ConfigError(f"--config {path}: unknown {unknown}; settings are {sorted(known)}")
-    return settings
-
-
-def _rooted(uri: str, setting: str) -> str:
-    """Make a path absolute: a submitted job runs in a copy of its folder that does not last."""
-    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    if submitted and is_local(uri) and not Path(uri.removeprefix("file://")).is_absolute():
-        raise ConfigError(f"--{setting} {uri}: give `ray job submit` an absolute path or a bucket")
-    return absolute(uri)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,8 +15,9 @@ from io_adapters import results, storage
 from io_adapters.discover import Discovery
 from io_adapters.naming import Naming
 from io_adapters.scan import Failure, Kind, ScanRef
-from jobs.config import DEFAULT_CLASS, ConfigError, ScoreConfig
+from jobs.config import DEFAULT_CLASS, ScoreConfig
 from jobs.progress import EVERY_S
+from jobs.settings import ConfigError
 from zsad.checkpoints import Checkpoint, digest_of
 from zsad.detectors import Domain
 

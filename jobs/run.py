@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import platform
 import time
 from datetime import UTC, datetime
@@ -15,19 +13,17 @@ from ray.exceptions import RayError
 
 from io_adapters import results
 from io_adapters.scan import Failure, Stage
-from jobs.config import ConfigError, ScoreConfig
+from jobs.cluster import RunError, connect
+from jobs.config import ScoreConfig
 from jobs.plan import Plan
 from jobs.progress import Progress
 from jobs.scoring import ScorerSettings, failure_from
+from jobs.settings import ConfigError
 from jobs.stages import run_stages
 from zsad.checkpoints import Checkpoint
 from zsad.detectors import DETECTORS
 
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "pydicom", "nibabel")
-
-
-class RunError(Exception):
-    """The run itself failed, not one of its inputs; what is committed stays."""
 
 
 class Run:
@@ -155,28 +151,6 @@ class Run:
             threads=min((n for n in cpus if n), default=1),
             output=self.config.output,
         )
-
-
-def connect() -> None:
-    """Join the Ray cluster of this machine or job, or start one for this process alone.
-
-    Raises:
-        RunError: the cluster that the environment names does not answer.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves a hospital
-    # Ray's C++ core prints a harmless "error" about every actor pool (ray-project/ray#53727).
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        ray.init(
-            log_to_driver=False,  # workers' logs stay in Ray's folder; failures come back as rows
-            logging_level=logging.ERROR,
-            ignore_reinit_error=True,
-        )
-    except (ConnectionError, RayError) as error:
-        raise RunError(
-            f"no Ray cluster to join ({type(error).__name__}): start it, or set RAY_ADDRESS=local"
-        ) from error
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def describe_model(model: Checkpoint) -> dict[str, Any]:

@@ -19,9 +19,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobs.config import ConfigError, ScoreConfig, parse_config
+from jobs.cluster import RunError
+from jobs.config import ScoreConfig, parse_config
 from jobs.plan import make_plan
-from jobs.run import Run, RunError
+from jobs.run import Run
+from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
 from zsad.checkpoints import Checkpoint, load_checkpoint
 

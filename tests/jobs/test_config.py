@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from io_adapters.scan import Kind, Plane
-from jobs.config import ConfigError, parse_config
+from jobs.config import parse_config
+from jobs.settings import ConfigError
 from zsad.detectors import Domain
 
 USUAL = ["--input", "in", "--output", "out", "--checkpoint", "model"]

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.config import ConfigError, ScoreConfig
+from jobs.config import ScoreConfig
 from jobs.plan import make_plan
+from jobs.settings import ConfigError
 from zsad.checkpoints import load_checkpoint
 
 
