@@ -1,4 +1,4 @@
-"""Display pixels → the square that a detector takes."""
+"""Display pixels, and masks of the truth → the square that a detector takes."""
 
 from __future__ import annotations
 
@@ -17,3 +17,13 @@ def squash(image: np.ndarray, size: int) -> np.ndarray:
     if resized.ndim == 2:
         return np.broadcast_to(resized, (3, size, size))
     return resized.transpose(2, 0, 1)
+
+
+def squash_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """Resize a mask, bool (H, W), to bool (size, size): each pixel is the nearest one's.
+
+    Pillow's rule of which pixel is nearest, for the same reason.
+    """
+    picture = Image.fromarray(mask.astype(np.uint8))
+    resized = np.asarray(picture.resize((size, size), Image.Resampling.NEAREST))
+    return resized.astype(bool)

@@ -1,7 +1,7 @@
 """The one loop over transformer blocks that every method and both towers run through.
 
-A method changes CLIP between blocks; it says what to do there with a hook, and which block outputs
-it wants to see with taps. Blocks are counted from 1, as the papers do.
+A method changes CLIP between blocks, or a block's attention; it says what to do there with a hook,
+and which block outputs it wants to see with taps. Blocks are counted from 1, as the papers do.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from torch import Tensor
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called with a block's number and its output (B, N, W); returns what the next block sees."""
 
+Attention = Callable[[int, Any, Tensor], Tensor]
+"""Called with a block's number, its `nn.MultiheadAttention` and that one's input (B, N, W), in
+place of the attention; returns (B, N, W)."""
+
 
 def run_blocks(
     blocks: Iterable[Any],
     tokens: Tensor,
     *,
     causal: bool = False,
+    attention: Attention | None = None,
     after: AfterBlock | None = None,
     taps: Container[int] = (),
 ) -> tuple[Tensor, list[Tensor]]:
@@ -30,6 +35,7 @@ def run_blocks(
         blocks: open_clip's residual attention blocks.
         tokens: (B, N, W).
         causal: whether a token sees only itself and what comes before it (the text tower).
+        attention: takes the place of every block's attention, `causal` then means nothing.
         after: applied to the output of each block.
         taps: the blocks whose output, after the hook, is kept.
 
@@ -38,7 +44,12 @@ def run_blocks(
     """
     tapped = []
     for number, block in enumerate(blocks, start=1):
-        tokens = tokens + block.ls_1(attend(block.attn, block.ln_1(tokens), causal=causal))
+        normed = block.ln_1(tokens)
+        if attention is None:
+            mixed = attend(block.attn, normed, causal=causal)
+        else:
+            mixed = attention(number, block.attn, normed)
+        tokens = tokens + block.ls_1(mixed)
         tokens = tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
         if after is not None:
             tokens = after(number, tokens)
@@ -47,11 +58,23 @@ def run_blocks(
     return tokens, tapped
 
 
-def attend(attention: Any, tokens: Tensor, *, causal: bool) -> Tensor:
-    """Self-attention with the weights of an `nn.MultiheadAttention`: (B, N, W) → (B, N, W)."""
+def attend(
+    attention: Any, tokens: Tensor, *, causal: bool = False, by_values: bool = False
+) -> Tensor:
+    """Self-attention with the weights of an `nn.MultiheadAttention`: (B, N, W) → (B, N, W).
+
+    Args:
+        attention: the weights.
+        tokens: (B, N, W).
+        causal: whether a token sees only itself and what comes before it.
+        by_values: whether values are compared with values, instead of queries with keys: a token
+            then looks at those that are like it (V-V attention of CLIP Surgery, arXiv 2304.05653).
+    """
     B, N, W = tokens.shape
     packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = packed.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    if by_values:
+        q = k = v
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     return F.linear(
         mixed.transpose(1, 2).reshape(B, N, W),

@@ -184,10 +184,14 @@ class AAClip(nn.Module):
         return adapters[-1](x)  # type: ignore[no-any-return]
 
     def patch_features(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the adapted vision tower on pixels, uint8 (B, 3, R, R); see `encode_images`."""
+        return self.encode_images(self.backbone.normalise(pixels))
+
+    def encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Run the adapted vision tower.
 
         Args:
-            pixels: uint8 (B, 3, R, R).
+            images: (B, 3, R, R), normalised as CLIP wants it.
 
         Returns:
             Patch features (B, levels, h·w, D), unit length; detection tokens (B, D), the mean of
@@ -198,7 +202,6 @@ class AAClip(nn.Module):
         def after(number: int, x: Tensor) -> Tensor:
             return self._adapt(number, x, adapters.layer_adapters, self.config.image_adapt_weight)
 
-        images = self.backbone.normalise(pixels)
         _, tapped = run_blocks(
             visual.transformer.resblocks,
             self.backbone.embed_patches(images),

@@ -1,1 +1,26 @@
-"""Training recipes: one method a file."""
+"""Training recipes: one method a file, and the registry that a job chooses from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from zsad.backbone import BackboneConfig
+from zsad.training.aaclip import AAClipRecipe, config_for, training_stages
+from zsad.training.stage import Stage, TrainingBatch
+
+__all__ = ["TRAINERS", "Stage", "Trainer", "TrainingBatch"]
+
+
+class Trainer(NamedTuple):
+    """How a method's detector is trained."""
+
+    read_recipe: Callable[[Mapping[str, Any]], Any]
+    """Settings, as YAML gives them → the method's recipe; `dataclasses.asdict` turns it back."""
+    method_config: Callable[[BackboneConfig, Mapping[str, Any]], Any]
+    """The CLIP, and settings → the detector's configuration; what is not set follows from CLIP."""
+    stages: Callable[[Any, Any], list[Stage]]
+    """The detector and the recipe → what to run, one after the other."""
+
+
+TRAINERS = {"aaclip": Trainer(AAClipRecipe.from_dict, config_for, training_stages)}
