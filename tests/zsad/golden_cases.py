@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import lzma
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors.torch import load
 
 from zsad.backbone import Backbone, BackboneConfig
+from zsad.preprocess import squash, squash_mask
 
 GOLDENS = Path(os.environ.get("ZSAD_GOLDENS", Path(__file__).parents[1] / "goldens"))
 
@@ -24,6 +27,14 @@ def cases(method: str) -> list[Path]:
     return found
 
 
+def compare(actual: torch.Tensor, expected: np.ndarray, name: str, atol: float) -> None:
+    """Compare shapes and values; 0 means exactly, else 1e-5 of the largest value always passes."""
+    assert tuple(actual.shape) == expected.shape, name
+    if atol:
+        atol = max(atol, 1e-5 * float(np.abs(expected).max(initial=0.0)))
+    np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=atol, err_msg=name)
+
+
 class GoldenCase:
     """One folder, opened."""
 
@@ -32,27 +43,48 @@ class GoldenCase:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         self.expected = np.load(folder / "expected.npz")
         lines = (folder / "meta.jsonl").read_text().splitlines()
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
 
-    def backbone(self, *, activation: str = "gelu", image_size: int) -> Backbone:
+    def backbone(self, *, image_size: int) -> Backbone:
         arch = {name: self.config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
         config = BackboneConfig(
             architecture=arch,
-            activation=activation,
+            activation="quick_gelu" if self.config["quick_gelu"] else "gelu",
             image_size=image_size,
             mean=tuple(self.config["preprocess"]["mean"]),
             std=tuple(self.config["preprocess"]["std"]),
         )
-        return Backbone(config, load(lzma.open(self.folder / "clip.safetensors.xz").read()))
+        packed = self.folder / "clip.safetensors.xz"
+        plain = self.folder / "clip.safetensors"
+        if packed.exists():
+            return Backbone(config, load(lzma.decompress(packed.read_bytes())))
+        return Backbone(config, load(plain.read_bytes()))
 
-    def images(self) -> list[np.ndarray]:
-        """Return uint8 (H, W, 3), one a line of meta.jsonl."""
-        return [
-            np.asarray(Image.open(self.folder / row["image_path"]).convert("RGB"))
-            for row in self.rows
-        ]
+    def pixels(self, size: int) -> torch.Tensor:
+        """Return uint8 (N, 3, size, size), a picture a line of meta.jsonl."""
+        paths = [self.folder / row["image_path"] for row in self.rows]
+        images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+        return torch.from_numpy(np.stack([squash(image, size) for image in images]))
 
+    def masks(self, size: int) -> torch.Tensor:
+        """Return float32 (N, size, size), 1 where anomalous; a normal picture's is all 0."""
+        masks = np.zeros((len(self.rows), size, size), np.float32)
+        for n, row in enumerate(self.rows):
+            if row["label"]:
+                stored = np.asarray(Image.open(self.folder / row["mask_path"]).convert("L"))
+                masks[n] = squash_mask(stored != 0, size)
+        return torch.from_numpy(masks)
+
+    def labels(self) -> torch.Tensor:
+        """Return int64 (N,)."""
+        return torch.tensor([int(row["label"]) for row in self.rows])
+
+    @cached_property
     def class_of_row(self) -> list[int]:
-        """Return the index into config['classes'] of every line."""
+        """The index into config['classes'] of every line."""
         names = [entry["class_name"] for entry in self.config["classes"]]
         return [names.index(row["class_name"]) for row in self.rows]
+
+    def close(self, actual: torch.Tensor, name: str, atol: float) -> None:
+        """Compare with an array of expected.npz."""
+        compare(actual, self.expected[name], name, atol)

@@ -1,78 +1,76 @@
-"""AA-CLIP inference equals the official code's, array by array (tests/goldens/*/README.md)."""
+"""AA-CLIP equals the official code, array by array: inference, then both training stages.
+
+tests/goldens/*/README.md tell what each array is, and where the tolerances come from.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from golden_cases import GoldenCase, cases
+from aaclip_case import AAClipCase, Arrays
+from golden_cases import cases, compare
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from zsad.checkpoints import load_checkpoint
-from zsad.detectors.aaclip import AAClip, AAClipConfig
 from zsad.detectors.detector import Domain, PatchScores
 from zsad.maps import gaussian_blur, upsample
-from zsad.preprocess import squash
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
 
 UNIT = 1e-5  # absolute, for embeddings and unit-length tokens: the README's derivation
-MAPS = 2e-4  # absolute, for maps (their values reach 10 and more)
+MAPS = 2e-4  # absolute, for maps and tokens before their norm (values reach 10 and more)
+LOSSES = 1e-4  # absolute, for losses and probabilities
 
+TRAINING = {
+    "input": r"batches",
+    "loss": r"s\d_(loss|focal|dice_normal|dice_abnormal|orthogonal|cross_entropy)",
+    "anchor": r"s\d_text_emb",
+    "label": r"s2_label",
+    "logit": r"s2_cls_logits",
+    "feature": r"s1_(cls_embed|patch_features)",
+    "surgery": r"(s1_)?surgery_tokens\w*",
+    "probability": r"s\d_patch_prob_last",
+    "gradient": r"s\d_grad\..+",
+    "update": r"s\d_after\..+",
+}
+"""Kinds of arrays in train_expected.npz, and how they are named."""
 
-class Case(GoldenCase):
-    """A case, its detector, and the intermediate results that several tests look at."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        ours = self.config["aaclip"]
-        self.detector = AAClip(
-            self.backbone(image_size=ours["img_size"]),
-            AAClipConfig(
-                levels=tuple(ours["levels"]),
-                image_adapt_until=ours["image_adapt_until"],
-                text_adapt_until=ours["text_adapt_until"],
-                image_adapt_weight=ours["image_adapt_weight"],
-                text_adapt_weight=ours["text_adapt_weight"],
-                relu=ours["relu"],
-            ),
-        ).eval()
-        tensors = load_checkpoint(folder).tensors
-        missing, left_over = self.detector.load_state_dict(tensors, strict=False)
-        assert not left_over
-        assert all(name.startswith("backbone.") for name in missing)
-        self.size = ours["img_size"]
-        self.real_names = [entry["real_name"] for entry in self.config["classes"]]
-        squashed = np.stack([squash(image, self.size) for image in self.images()])
-        self.pixels = torch.from_numpy(squashed)
-        with torch.inference_mode():
-            self.anchors = self.detector.encode_text(self.real_names)
-            self.features, self.detection = self.detector.patch_features(self.pixels)
-            self.scores = self.detector(self.pixels, self.anchors[self.class_of_row()])
-
-    def close(self, actual: torch.Tensor, name: str, atol: float) -> None:
-        expected = self.expected[name]
-        assert tuple(actual.shape) == expected.shape
-        np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=atol, err_msg=name)
+KEPT_WITHIN = {
+    "loss": LOSSES,
+    "anchor": UNIT,
+    "label": 0,
+    "logit": UNIT,
+    "feature": UNIT,
+    "surgery": MAPS,
+    "probability": LOSSES,
+}
 
 
 @pytest.fixture(scope="module", params=cases("aaclip"), ids=lambda folder: folder.name)
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
+def case(request: pytest.FixtureRequest) -> AAClipCase:
+    return AAClipCase(request.param)
 
 
-def test_positional_grid_is_resized_bicubic_with_antialias(case: Case) -> None:
+@pytest.fixture(scope="module")
+def trained(case: AAClipCase) -> Arrays:
+    return case.train()
+
+
+def test_positional_grid_is_resized_bicubic_with_antialias(case: AAClipCase) -> None:
     case.close(case.detector.backbone.clip.visual.positional_embedding, "pos_embed", UNIT)
 
 
-def test_preprocessed_tensors_are_exact(case: Case) -> None:
-    case.close(case.detector.backbone.normalise(case.pixels), "pre_image", 0.0)
+def test_preprocessed_tensors_are_exact(case: AAClipCase) -> None:
+    case.close(case.detector.backbone.normalise(case.images_u8), "pre_image", 0)
+    case.close(case.masks(case.size)[:, None], "pre_mask", 0)
+    case.close(case.labels(), "label", 0)
 
 
-def test_prompts_and_their_tokens_are_exact(case: Case) -> None:
+def test_prompts_and_their_tokens_are_exact(case: AAClipCase) -> None:
     for k, entry in enumerate(case.config["classes"]):
         normal, anomalous = AACLIP_PROMPTS.sentences(entry["real_name"])
         assert [*normal, *anomalous] == entry["prompts"]
@@ -80,14 +78,14 @@ def test_prompts_and_their_tokens_are_exact(case: Case) -> None:
         case.close(tokens, f"prompt_tokens_{k}", 0)
 
 
-def test_adapted_sentence_features(case: Case) -> None:
+def test_adapted_sentence_features(case: AAClipCase) -> None:
     for k, entry in enumerate(case.config["classes"]):
         ids = case.detector.backbone.tokenize(entry["prompts"])
         with torch.inference_mode():
             case.close(case.detector.encode_sentences(ids), f"text_raw_{k}", UNIT)
 
 
-def test_anchors_with_and_without_adapter(case: Case) -> None:
+def test_anchors_with_and_without_adapter(case: AAClipCase) -> None:
     for k, entry in enumerate(case.config["classes"]):
         case.close(case.anchors[k], f"text_emb_{k}", UNIT)
         with torch.inference_mode():
@@ -98,33 +96,33 @@ def test_anchors_with_and_without_adapter(case: Case) -> None:
         case.close(anchors_of(plain[:n], plain[n:]), f"text_emb_noadapter_{k}", UNIT)
 
 
-def test_patch_and_detection_tokens(case: Case) -> None:
+def test_patch_and_detection_tokens(case: AAClipCase) -> None:
     case.close(case.features, "seg_tokens", UNIT)
     case.close(case.detection, "det_token", UNIT)
 
 
-def test_plain_clip_features_of_the_same_backbone(case: Case) -> None:
+def test_plain_clip_features_of_the_same_backbone(case: AAClipCase) -> None:
     visual = case.detector.backbone.clip.visual
     with torch.inference_mode():
-        images = case.detector.backbone.normalise(case.pixels)
+        images = case.detector.backbone.normalise(case.images_u8)
         case.close(visual(images), "clip_image_embed", UNIT)
         last = visual.forward_intermediates(images[:1], indices=1, output_fmt="NLC")
         tokens = visual.ln_post(last["image_intermediates"][0][0]) @ visual.proj
     case.close(tokens, "orig_patch_img0", UNIT)
 
 
-def test_tapped_tokens_before_the_last_norm(case: Case) -> None:
+def test_tapped_tokens_before_the_last_norm(case: AAClipCase) -> None:
     kept: list[torch.Tensor] = []
     norm = case.detector.backbone.clip.visual.ln_post
     hook = norm.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0][0]))
     with torch.inference_mode():
-        case.detector.patch_features(case.pixels[:1])
+        case.detector.patch_features(case.images_u8[:1])
     hook.remove()
     case.close(torch.stack(kept), "tokens_img0", MAPS)
 
 
-def test_maps_at_each_step(case: Case) -> None:
-    anchors = case.anchors[case.class_of_row()]
+def test_maps_at_each_step(case: AAClipCase) -> None:
+    anchors = case.anchors[case.class_of_row]
     levels = case.detector.level_maps(case.features, anchors)
     case.close(levels, "map_raw", MAPS)
     config = case.detector.config
@@ -142,38 +140,40 @@ def test_maps_at_each_step(case: Case) -> None:
         case.close(rendered, f"map_sum_{name}", MAPS)
 
 
-def test_image_scores(case: Case) -> None:
+def test_image_scores(case: AAClipCase) -> None:
     case.close(case.scores.image, "image_score", UNIT)
 
 
-def ranked(case: Case, rows: list[int], domain: Domain) -> tuple[torch.Tensor, torch.Tensor]:
+def span(values: torch.Tensor) -> tuple[float, float]:
+    """Return the lowest and highest value; that a lone image is its class's range is no matter."""
+    low, high = values.min().item(), values.max().item()
+    return low, high if low < high else low + 1
+
+
+def ranked(case: AAClipCase, rows: list[int], domain: Domain) -> tuple[torch.Tensor, torch.Tensor]:
     """Score rows as the official evaluation does, with the ranges of just these rows."""
     scores = PatchScores(maps=case.scores.maps[rows], image=case.scores.image[rows])
     maps = case.detector.render(scores.maps, (case.size, case.size), domain)
-    ranges = ScoreRange(
-        map=(maps.min().item(), maps.max().item()),
-        image=(scores.image.min().item(), scores.image.max().item()),
-    )
+    ranges = ScoreRange(map=span(maps), image=span(scores.image))
     case.detector.config = replace(case.detector.config, score_range=ranges)
     return maps, case.detector.slice_scores(scores, domain)
 
 
-def metrics(case: Case, rows: list[int], domain: Domain) -> list[float]:
+def metrics(case: AAClipCase, rows: list[int], domain: Domain) -> list[float]:
     """Pixel AUROC, pixel AP, image AUROC, image AP in percent, rounded as the official code."""
     maps, scores = ranked(case, rows, domain)
-    labels = case.expected["label"][rows]
-    masks = case.expected["pre_mask"][rows].ravel()
-    values = [
-        roc_auc_score(masks, maps.numpy().ravel()),
-        average_precision_score(masks, maps.numpy().ravel()),
-        roc_auc_score(labels, scores.numpy()),
-        average_precision_score(labels, scores.numpy()),
-    ]
+    labels = case.labels()[rows].numpy()
+    masks = case.masks(case.size)[rows].numpy().ravel()
+    values = [f(masks, maps.numpy().ravel()) for f in (roc_auc_score, average_precision_score)]
+    if len(set(labels)) == 1:
+        values += [0, 0]  # README, quirk 19
+    else:
+        values += [f(labels, scores.numpy()) for f in (roc_auc_score, average_precision_score)]
     return [round(float(value), 4) * 100 for value in values]
 
 
 @pytest.mark.parametrize("domain", list(Domain))
-def test_final_scores_and_metrics_over_all_images(case: Case, domain: Domain) -> None:
+def test_final_scores_and_metrics_over_all_images(case: AAClipCase, domain: Domain) -> None:
     rows = list(range(len(case.rows)))
     name = domain.value.capitalize()
     case.close(ranked(case, rows, domain)[1], f"final_score_{name}", UNIT)
@@ -181,17 +181,55 @@ def test_final_scores_and_metrics_over_all_images(case: Case, domain: Domain) ->
     np.testing.assert_allclose(metrics(case, rows, domain), expected, atol=0.011)
 
 
-def test_metrics_per_class(case: Case) -> None:
+def test_metrics_per_class(case: AAClipCase) -> None:
     for k, entry in enumerate(case.config["classes"]):
-        rows = [row for row, of in enumerate(case.class_of_row()) if of == k]
+        rows = [row for row, of in enumerate(case.class_of_row) if of == k]
         domain = Domain(entry["domain"].lower())
         expected = case.expected["metrics_per_class"][k]
         np.testing.assert_allclose(metrics(case, rows, domain), expected, atol=0.011)
 
 
-def test_every_inference_array_is_compared() -> None:
+@pytest.mark.parametrize("kind", list(KEPT_WITHIN))
+def test_training_step_by_step(case: AAClipCase, trained: Arrays, kind: str) -> None:
+    for name in arrays(case, kind):
+        compare(trained[name], case.trained[name], name, KEPT_WITHIN[kind])
+
+
+def test_gradients_of_the_first_step(case: AAClipCase, trained: Arrays) -> None:
+    for name in arrays(case, "gradient"):
+        largest = float(np.abs(case.trained[name]).max())
+        assert largest > 0, name
+        compare(trained[name], case.trained[name], name, 1e-3 * largest)
+
+
+def test_what_training_changed_in_the_weights(case: AAClipCase, trained: Arrays) -> None:
+    """Updates, for the weights themselves hardly move; Adam's are noise where a gradient is ~0."""
+    parts = {"s1": "text_adapter", "s2": "image_adapter"}
+    for name in arrays(case, "update"):
+        stage, weight = name.split("_after.")
+        before = case.stored[f"{parts[stage]}.{weight}"].numpy()
+        ours, theirs = trained[name].numpy() - before, case.trained[name] - before
+        rounding = 2 * float(np.spacing(np.abs(before).max()))
+        limit = 1e-3 * np.abs(theirs).max() + rounding
+        assert np.abs(theirs).max() > 10 * rounding, f"{name} shows no training"
+        assert np.quantile(np.abs(ours - theirs), 0.99) <= limit, name
+        cosine = (ours * theirs).sum() / np.linalg.norm(ours) / np.linalg.norm(theirs)
+        assert cosine > 0.9999, name
+
+
+def arrays(case: AAClipCase, kind: str) -> list[str]:
+    """Return the names of a kind of training arrays, of which every case has some."""
+    found = [name for name in case.trained.files if re.fullmatch(TRAINING[kind], name)]
+    assert found
+    return found
+
+
+def test_every_array_is_compared() -> None:
     source = Path(__file__).read_text()
     for folder in cases("aaclip"):
         for name in np.load(folder / "expected.npz").files:
             stem = name.removesuffix("_Industrial").removesuffix("_Medical").rstrip("0123456789")
-            assert stem in source, f"{folder.name}: nothing compares {name}"
+            assert f'"{stem}' in source, f"{folder.name}: nothing compares {name}"
+        for name in np.load(folder / "train_expected.npz").files:
+            kinds = [kind for kind, names in TRAINING.items() if re.fullmatch(names, name)]
+            assert len(kinds) == 1, f"{folder.name}: {name} is compared as {kinds}"
