@@ -1,0 +1,247 @@
+"""An evaluation on Ray Data: labelled images → read → score and count → one small row an image.
+
+What crosses the cluster is an image's scores and the counts of its pixels; counts of all images
+of a class add up to its metrics, so no map is ever kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from ray.data import ActorPoolStrategy, DataContext
+
+from io_adapters.datasets import LabelledImage, read_image, read_mask
+from io_adapters.scan import Failure, Kind, ScanRef, Stage
+from jobs.evaluate_config import EvaluateConfig, ScoreRule
+from jobs.evaluation_table import Row
+from jobs.scoring import failure_from, failure_json
+from jobs.stages import IMAGES_PER_BLOCK
+from zsad.checkpoints import Checkpoint
+from zsad.detectors import Detector, Domain, PatchScores, load_detector
+from zsad.metrics import PixelCounts, rank_images
+from zsad.preprocess import squash
+
+NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
+NO_MASK = np.zeros((0, 0), dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a detector said of one image."""
+
+    score: float
+    """By the checkpoint's constants."""
+    image: float
+    """The method's own view of the whole image."""
+    lowest: float
+    """Of the anomaly map."""
+    highest: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """What is known of a class so far."""
+
+    judged: list[Judged] = field(default_factory=list)
+    anomalous: list[bool] = field(default_factory=list)
+    pixels: PixelCounts = field(default_factory=PixelCounts)
+
+    def row(self, name: str, rule: ScoreRule, domain: Domain) -> Row:
+        """Return the metrics of the class."""
+        if rule is ScoreRule.PUBLISHED:
+            scores = published_scores(self.judged, domain)
+        else:
+            scores = [judged.score for judged in self.judged]
+        images, pixels = rank_images(scores, self.anomalous), self.pixels.curve()
+        metrics = {
+            "image_auroc": images.auroc(),
+            "image_ap": images.average_precision(),
+            "image_f1_max": images.f1_max(),
+            "pixel_auroc": pixels.auroc(),
+            "pixel_ap": pixels.average_precision(),
+            "pixel_f1_max": pixels.f1_max(),
+            "pixel_aupro": self.pixels.aupro(),
+        }
+        rounded = {n: None if value is None else round(value, 6) for n, value in metrics.items()}
+        return Row(name, len(self.judged), sum(self.anomalous), rounded)
+
+
+def published_scores(judged: Sequence[Judged], domain: Domain) -> list[float]:
+    """Return image scores by AA-CLIP's own evaluation.
+
+    Maps and image scores are moved to 0…1 by the lowest and highest value over all images of the
+    class; a medical image has the highest value of its map, a factory image the mean of that and
+    its image score (github.com/Mwxinnn/AA-CLIP, commit 53db195, `metrics_eval`).
+    """
+    lowest = min(image.lowest for image in judged)
+    peaks = _spread([image.highest for image in judged], lowest)
+    if domain is Domain.MEDICAL:
+        return peaks
+    images = [image.image for image in judged]
+    return [(p + i) / 2 for p, i in zip(peaks, _spread(images, min(images)), strict=True)]
+
+
+def _spread(values: list[float], low: float) -> list[float]:
+    """Move low…max to 0…1; where all values are equal they say nothing, and become 0."""
+    reach = max(values) - low
+    return [(value - low) / reach if reach else 0.0 for value in values]
+
+
+class Evaluation:
+    """One evaluation: the tallies of its classes and what failed, growing while it runs."""
+
+    def __init__(self, config: EvaluateConfig, model: Checkpoint) -> None:
+        self.config, self.model = config, model
+        self.tallies: dict[str, Tally] = {}
+        self.failures: list[Failure] = []
+
+    def run(self, items: Sequence[LabelledImage]) -> Iterator[bool]:
+        """Evaluate images on the connected Ray cluster; yield for each whether it went well."""
+        for row in _stages(self.config, self.model, items):
+            item, outcome = items[row["index"]], json.loads(row["outcome"])
+            if failure := outcome.get("failure"):
+                self.failures.append(failure_from(failure))
+            else:
+                tally = self.tallies.setdefault(item.category or item.class_name, Tally())
+                tally.judged.append(Judged(**outcome))
+                tally.anomalous.append(item.anomalous)
+                if row["counts"]:
+                    tally.pixels.merge(PixelCounts.from_bytes(row["counts"]))
+            yield not failure
+
+    def rows(self) -> list[Row]:
+        """Return the table, a row a class, by name."""
+        config = self.config
+        return [
+            tally.row(name, config.scores, config.domain)
+            for name, tally in sorted(self.tallies.items())
+        ]
+
+
+def _stages(
+    config: EvaluateConfig, model: Checkpoint, items: Sequence[LabelledImage]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row an image, as they end: index, outcome (JSON) and counts (bytes)."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.verbose_progress = False
+    context.max_errored_blocks = 0  # metrics of a part of a set would pass for the whole's
+    gpus = int(ray.cluster_resources().get("GPU", 0))
+    cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    side = model.backbone.image_size if config.scores is ScoreRule.PUBLISHED else None
+    judged = (
+        ray.data.from_arrow(list(_blocks(items)))
+        .map(partial(read_row, side=side))
+        .map_batches(
+            Evaluator,
+            fn_constructor_args=(config, min((n for n in cpus if n), default=1)),
+            batch_size=IMAGES_PER_BLOCK,
+            compute=ActorPoolStrategy(min_size=1, max_size=gpus or sum(n > 0 for n in cpus)),
+            num_gpus=1 if gpus else None,
+        )
+    )
+    for batch in judged.iter_batches(batch_size=None, batch_format="numpy"):
+        columns = (batch["index"].tolist(), batch["outcome"], batch["counts"])
+        for index, outcome, counts in zip(*columns, strict=True):
+            yield {"index": index, "outcome": outcome, "counts": counts}
+
+
+def _blocks(items: Sequence[LabelledImage]) -> Iterator[pa.Table]:
+    rows = [
+        {"index": index, "item": json.dumps(dataclasses.asdict(item))}
+        for index, item in enumerate(items)
+    ]
+    for start in range(0, len(rows), IMAGES_PER_BLOCK):
+        yield pa.Table.from_pylist(rows[start : start + IMAGES_PER_BLOCK])
+
+
+def read_row(row: Mapping[str, Any], *, side: int | None) -> dict[str, Any]:
+    """Read one image: {"index", "item"} → the same and {"image", "mask", "failure"}.
+
+    `image` is uint8 (H, W, 3), `mask` bool (H, W), or (side, side) where `side` is given, or (0, 0)
+    where nothing is known of single pixels; `failure` is empty or an outcome.
+    """
+    item = LabelledImage(**json.loads(row["item"]))
+    try:
+        image, mask = read_image(item), NO_MASK
+        if item.has_pixel_labels:
+            mask = read_mask(item, (side, side) if side else image.shape[:2])
+        return {**row, "image": image, "mask": mask, "failure": ""}
+    except Exception as error:
+        ref = ScanRef(
+            kind=Kind.IMAGE, uri=item.image, files=(), scan_id="", study_id="", label=item.image
+        )
+        failure = failure_json(ref, Stage.READ, error)
+        return {**row, "image": NO_IMAGE, "mask": NO_MASK, "failure": failure}
+
+
+class Evaluator:
+    """Scores images and counts their pixels; one per device, built once per worker process."""
+
+    def __init__(self, config: EvaluateConfig, threads: int) -> None:
+        torch.set_num_threads(threads)  # Ray would leave torch with one
+        self.config = config
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector: Detector
+        self.detector, _ = load_detector(Path(config.checkpoint), clip=config.clip)
+        self.detector.to(self.device)  # type: ignore[attr-defined]
+        wants_bf16 = {"auto": self.device.type == "cuda", "bf16": True, "fp32": False}
+        self.bf16 = wants_bf16[config.precision]
+        self.anchors: dict[str, torch.Tensor] = {}
+
+    @torch.inference_mode()
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Take rows of `read_row`; return `index`, `outcome` and `counts` of each."""
+        outcomes, counts = (
+            [str(failure) for failure in batch["failure"]],
+            [b""] * len(batch["item"]),
+        )
+        rows = [row for row, failure in enumerate(outcomes) if not failure]
+        if rows:
+            items = [LabelledImage(**json.loads(batch["item"][row])) for row in rows]
+            scores = self._score([batch["image"][row] for row in rows], items)
+            ranked = self.detector.slice_scores(scores, self.config.domain).tolist()
+            for n, row in enumerate(rows):
+                size = batch["image"][row].shape[:2]
+                rendered = self._render(scores.maps[n : n + 1], size)
+                outcomes[row] = json.dumps(
+                    {
+                        "score": ranked[n],
+                        "image": float(scores.image[n]),
+                        "lowest": float(rendered.min()),
+                        "highest": float(rendered.max()),
+                    }
+                )
+                if items[n].has_pixel_labels:
+                    pixels = PixelCounts()
+                    pixels.add(rendered, np.asarray(batch["mask"][row], dtype=bool))
+                    counts[row] = pixels.to_bytes()
+        return {"index": batch["index"].tolist(), "outcome": outcomes, "counts": counts}
+
+    def _score(self, images: list[np.ndarray], items: list[LabelledImage]) -> PatchScores:
+        side = self.detector.backbone_config.image_size
+        pixels = torch.from_numpy(np.stack([squash(image, side) for image in images]))
+        for name in {item.class_name for item in items} - set(self.anchors):
+            self.anchors[name] = self.detector.encode_text([name])[0]
+        anchors = torch.stack([self.anchors[item.class_name] for item in items])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            scores = self.detector(pixels.to(self.device), anchors)
+        return PatchScores(maps=scores.maps.cpu(), image=scores.image.cpu())
+
+    def _render(self, maps: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
+        """Return the anomaly map (H, W) of one patch map (1, h, w), at the size of its mask."""
+        if self.config.scores is ScoreRule.PUBLISHED:
+            size = (self.detector.backbone_config.image_size,) * 2
+        rendered: np.ndarray = self.detector.render(maps, size, self.config.domain)[0].numpy()
+        return rendered
