@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from zsad.preprocess import squash
+from zsad.preprocess import squash, squash_mask
 
 RNG = np.random.default_rng(3)
 
@@ -22,3 +22,12 @@ def test_grey_is_three_equal_channels() -> None:
     assert square.shape == (3, 8, 8)
     colour = squash(np.repeat(image, 3, axis=-1), 8)
     np.testing.assert_array_equal(square, colour)
+
+
+def test_a_mask_s_pixels_are_taken_from_the_nearest_and_never_mixed() -> None:
+    mask = np.zeros((4, 8), bool)
+    mask[:2, 4:] = True
+    squashed = squash_mask(mask, 2)
+    assert squashed.dtype == bool
+    assert squashed.tolist() == [[False, True], [False, False]]
+    assert squash_mask(mask, 16).sum() == 16 * 16 / 4

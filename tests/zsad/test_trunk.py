@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from tiny import tiny_detector
 
-from zsad.trunk import run_blocks
+from zsad.trunk import attend, run_blocks
 
 CLIP = tiny_detector().backbone.clip
 
@@ -36,3 +36,27 @@ def test_taps_are_block_outputs_after_the_hook_counted_from_one() -> None:
     first = CLIP.visual.transformer.resblocks[0](tokens) + 1
     torch.testing.assert_close(tapped[0], first, rtol=0, atol=2e-6)
     assert torch.equal(tapped[1], last)
+
+
+def test_attention_hook_takes_every_block_s_attention_in_order() -> None:
+    tokens, seen = torch.randn(2, 5, 64), []
+
+    def attention(number: int, weights: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+        seen.append(number)
+        return attend(weights, x)
+
+    blocks = CLIP.visual.transformer.resblocks
+    ours, _ = run_blocks(blocks, tokens, attention=attention)
+    assert seen == [1, 2, 3, 4]
+    assert torch.equal(ours, run_blocks(blocks, tokens)[0])
+
+
+def test_attention_by_values_lets_like_tokens_share() -> None:
+    weights = CLIP.visual.transformer.resblocks[0].attn
+    a, b = torch.randn(2, 64)
+    out = attend(weights, torch.stack([a, a, b])[None], by_values=True)[0]
+    torch.testing.assert_close(out[0], out[1])
+    _, _, v = (torch.stack([a, a, b]) @ weights.in_proj_weight.T + weights.in_proj_bias).chunk(3, 1)
+    heads = v.view(3, weights.num_heads, -1).transpose(0, 1)
+    mixed = (heads @ heads.mT / heads.shape[-1] ** 0.5).softmax(-1) @ heads
+    torch.testing.assert_close(out, weights.out_proj(mixed.transpose(0, 1).reshape(3, 64)))
