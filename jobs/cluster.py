@@ -34,3 +34,28 @@ def connect() -> None:
         ) from error
     for library in ("ray.data", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
+
+
+def largest_share(workers: int, *, gpus: float) -> int:
+    """Return how many CPUs each of several workers can have, all running at once.
+
+    Args:
+        workers: how many there will be.
+        gpus: how many GPUs each needs.
+
+    Raises:
+        RunError: the cluster has too few CPUs or GPUs; Ray would wait for them without a word.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for cpus in range(max((int(node.get("CPU", 0)) for node in nodes), default=0), 0, -1):
+        fitting = [int(node.get("CPU", 0) // cpus) for node in nodes]
+        if gpus:
+            free = [int(node.get("GPU", 0) / gpus) for node in nodes]
+            fitting = [min(pair) for pair in zip(fitting, free, strict=True)]
+        if sum(fitting) >= workers:
+            return cpus
+    have = {kind: sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU")}
+    raise RunError(
+        f"{workers} workers with {gpus:g} GPUs each do not fit: {len(nodes)} machines have "
+        f"{have['CPU']:g} CPUs and {have['GPU']:g} GPUs"
+    )

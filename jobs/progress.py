@@ -51,11 +51,11 @@ class Progress:
             parts.append(f"{rate:.1f} slices/s")
         if self._first is not None and 1 < self.done < self.total:
             each = (time.monotonic() - self._first) / (self.done - 1)
-            parts.append(f"{_clock(each * (self.total - self.done))} left")
+            parts.append(f"{clock(each * (self.total - self.done))} left")
         return " · ".join([*parts, f"{self.failed} failed"])
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

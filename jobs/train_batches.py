@@ -1,0 +1,215 @@
+"""Labelled images → augmented batches, made in the background while the model learns.
+
+What a picture looks like in an epoch depends on (seed, stage, epoch, its number) alone, and so
+does the order of an epoch: a run that is started again sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from io_adapters.datasets import LabelledImage, read_image, read_mask
+from io_adapters.prefetch import map_ordered
+from io_adapters.scan import ScanError
+from zsad.backbone import BackboneConfig
+from zsad.preprocess import squash, squash_mask
+from zsad.training import TrainingBatch
+from zsad.training.augment import jitter_colours, move
+
+CACHE_BYTES = 2 << 30
+"""Decoded pictures that a worker keeps in memory; what is beyond is decoded in every epoch."""
+
+Decoded = tuple[np.ndarray, np.ndarray]
+"""The image, uint8 (H, W, 3), and what is anomalous in it, bool (H, W)."""
+Made = TypeVar("Made")
+
+
+class BrokenImageError(Exception):
+    """An image or a mask that cannot be read; the message names the file."""
+
+
+class Moment(NamedTuple):
+    """When in a run, and which of its pictures."""
+
+    stage: int
+    epoch: int
+    picture: int
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What a background process hands over in place of a batch: exceptions lose their shape."""
+
+    message: str
+
+
+class Pictures:
+    """Decoded images with their masks; as many as fit stay in memory."""
+
+    def __init__(self, items: Sequence[LabelledImage], *, cache_bytes: int = CACHE_BYTES) -> None:
+        """Decode what fits, in threads.
+
+        Raises:
+            BrokenImageError: an image or a mask cannot be read.
+        """
+        self.items = items
+        self._kept: list[Decoded] = []
+        size = 0
+        for decoded in map_ordered(decode, items):
+            size += sum(array.nbytes for array in decoded)
+            if size > cache_bytes:
+                break
+            self._kept.append(decoded)
+
+    def __getitem__(self, index: int) -> Decoded:
+        return self._kept[index] if index < len(self._kept) else decode(self.items[index])
+
+
+def decode(item: LabelledImage) -> Decoded:
+    """Read an image and its mask.
+
+    Raises:
+        BrokenImageError: one of them cannot be read.
+    """
+    try:
+        image = np.ascontiguousarray(read_image(item))
+        return image, read_mask(item, image.shape[:2])
+    except ScanError as error:
+        raise BrokenImageError(str(error)) from error
+    except OSError as error:
+        raise BrokenImageError(f"{item.image}: {type(error).__name__}") from error
+
+
+class TrainingPictures(Dataset[Any]):
+    """Pictures as one stage sees them: augmented, square, normalised."""
+
+    def __init__(
+        self, pictures: Pictures, backbone: BackboneConfig, *, seed: int, colour_jitter: bool
+    ) -> None:
+        self.pictures, self.seed, self.colour_jitter = pictures, seed, colour_jitter
+        self.size = backbone.image_size
+        self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
+
+    def __getitem__(self, moment: Moment) -> tuple[Tensor, Tensor, LabelledImage] | Broken:
+        """Return the image (3, R, R), its mask (R, R), and what is known of it."""
+        try:
+            image, mask = self.pictures[moment.picture]
+        except BrokenImageError as error:
+            return Broken(str(error))
+        rng = np.random.default_rng([self.seed, *moment])
+        if self.colour_jitter:
+            image = jitter_colours(image, rng)
+        pixels = torch.from_numpy(squash(image, self.size).astype(np.float32) / 255)
+        truth = torch.from_numpy(squash_mask(mask, self.size).astype(np.float32))
+        return (
+            *move((pixels - self.mean) / self.std, truth, rng),
+            self.pictures.items[moment.picture],
+        )
+
+    @staticmethod
+    def collate(samples: list[tuple[Tensor, Tensor, LabelledImage] | Broken]) -> Any:
+        """Return a TrainingBatch, or what is broken."""
+        for sample in samples:
+            if isinstance(sample, Broken):
+                return sample
+        images, masks, items = zip(*samples, strict=True)
+        return TrainingBatch(
+            images=torch.stack(images),
+            masks=torch.stack(masks),
+            labels=torch.tensor([int(item.anomalous) for item in items]),
+            class_names=[item.class_name for item in items],
+        )
+
+
+class HeldOutBatch(NamedTuple):
+    """Pictures to be scored, with their truth."""
+
+    pixels: Tensor
+    """uint8 (B, 3, R, R)."""
+    masks: Tensor
+    """bool (B, R, R)."""
+    items: list[LabelledImage]
+
+
+class HeldOutPictures(Dataset[Any]):
+    """Pictures as the detector sees them: square, as they are."""
+
+    def __init__(self, pictures: Pictures, size: int) -> None:
+        self.pictures, self.size = pictures, size
+
+    def __len__(self) -> int:
+        return len(self.pictures.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, LabelledImage] | Broken:
+        """Return the image (3, R, R), its mask (R, R), and what is known of it."""
+        try:
+            image, mask = self.pictures[index]
+        except BrokenImageError as error:
+            return Broken(str(error))
+        pixels = torch.from_numpy(np.ascontiguousarray(squash(image, self.size)))
+        return pixels, torch.from_numpy(squash_mask(mask, self.size)), self.pictures.items[index]
+
+    @staticmethod
+    def collate(samples: list[tuple[Tensor, Tensor, LabelledImage] | Broken]) -> Any:
+        """Return a HeldOutBatch, or what is broken."""
+        for sample in samples:
+            if isinstance(sample, Broken):
+                return sample
+        pixels, masks, items = zip(*samples, strict=True)
+        return HeldOutBatch(torch.stack(pixels), torch.stack(masks), list(items))
+
+
+def epoch_batches(
+    count: int, *, batch_size: int, seed: int, stage: int, epoch: int, rank: int, workers: int
+) -> list[list[Moment]]:
+    """Return the pictures of one worker's steps of an epoch.
+
+    All workers take the same number of steps and of pictures in each: where a batch cannot be
+    shared evenly, the first pictures of the epoch come once more. One worker sees each once.
+
+    Args:
+        count: pictures of the training set.
+        batch_size: of all workers together, a multiple of `workers`.
+        seed: of the run.
+        stage: number of the stage, from 0.
+        epoch: number of the epoch, from 0.
+        rank: number of the worker, from 0.
+        workers: how many there are.
+    """
+    order = np.random.default_rng([seed, stage, epoch]).permutation(count)
+    order = np.resize(order, -(-count // workers) * workers)
+    steps = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [[Moment(stage, epoch, int(index)) for index in step[rank::workers]] for step in steps]
+
+
+def load(
+    pictures: TrainingPictures | HeldOutPictures, batches: Any, processes: int
+) -> Iterator[Any]:
+    """Yield the batches of an epoch, made by background processes.
+
+    Args:
+        pictures: what to make them of.
+        batches: what each is made of, in order.
+        processes: how many work in the background; 0: none, each batch is made when its turn comes.
+
+    Raises:
+        BrokenImageError: an image or a mask cannot be read.
+    """
+    loader = DataLoader(
+        pictures,
+        batch_sampler=batches,
+        num_workers=processes,
+        collate_fn=pictures.collate,
+        generator=torch.Generator(),  # else it would draw from the one the model may use
+    )
+    for batch in loader:
+        if isinstance(batch, Broken):
+            raise BrokenImageError(batch.message)
+        yield batch
