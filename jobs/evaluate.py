@@ -36,7 +36,8 @@ from jobs.progress import Progress
 from jobs.run import describe_model
 from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
-from zsad.checkpoints import Checkpoint, load_checkpoint
+from zsad.checkpoints import Checkpoint
+from zsad.detectors import load_detector
 
 EVALUATED, RUN_FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -45,9 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     try:
         config = parse_config(arguments)
-        model = check_model(config)
         items = labelled_images(config)
-        evaluation = Evaluation(config, model)
+        evaluation = Evaluation(config, check_model(config))
         run(evaluation, items)
         print(write(evaluation))
     except (ConfigError, WeightsError, DatasetError, OSError) as error:
@@ -65,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_model(config: EvaluateConfig) -> Checkpoint:
-    """Load the checkpoint's description.
+    """Load the model once here, where an error is one line, before workers load theirs.
 
     Raises:
         ConfigError: the rule of the image scores is not the method's.
-        WeightsError: there is no usable checkpoint.
+        WeightsError: there is no usable checkpoint, or its CLIP is not there.
     """
-    model = load_checkpoint(Path(config.checkpoint))
+    _, model = load_detector(Path(config.checkpoint), clip=config.clip)
     if config.scores is ScoreRule.PUBLISHED and model.method != "aaclip":
         raise ConfigError(
             f"--scores published: is AA-CLIP's rule, {config.checkpoint} holds {model.method}; "
@@ -117,6 +117,8 @@ def run(evaluation: Evaluation, items: Sequence[LabelledImage]) -> None:
             f"Ray ended the run ({type(error).__name__}) after {progress.done} of {len(items)} "
             f"images: {str(error).splitlines()[-1]}"
         ) from error
+    if progress.done != len(items):
+        raise RunError(f"Ray gave back {progress.done} of {len(items)} images: run again")
     if not evaluation.tallies:
         raise RunError(f"no image could be evaluated: {evaluation.failures[0].message}")
 

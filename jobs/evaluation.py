@@ -203,29 +203,25 @@ class Evaluator:
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Take rows of `read_row`; return `index`, `outcome` and `counts` of each."""
-        outcomes, counts = (
-            [str(failure) for failure in batch["failure"]],
-            [b""] * len(batch["item"]),
-        )
+        outcomes = [str(failure) for failure in batch["failure"]]
+        counts = [b""] * len(outcomes)
         rows = [row for row, failure in enumerate(outcomes) if not failure]
         if rows:
             items = [LabelledImage(**json.loads(batch["item"][row])) for row in rows]
             scores = self._score([batch["image"][row] for row in rows], items)
-            ranked = self.detector.slice_scores(scores, self.config.domain).tolist()
+            ranked = self.detector.slice_scores(scores, self.config.domain)
             for n, row in enumerate(rows):
-                size = batch["image"][row].shape[:2]
-                rendered = self._render(scores.maps[n : n + 1], size)
-                outcomes[row] = json.dumps(
-                    {
-                        "score": ranked[n],
-                        "image": float(scores.image[n]),
-                        "lowest": float(rendered.min()),
-                        "highest": float(rendered.max()),
-                    }
+                rendered = self._render(scores.maps[n : n + 1], batch["image"][row].shape[:2])
+                judged = Judged(
+                    score=float(ranked[n]),
+                    image=float(scores.image[n]),
+                    lowest=float(rendered.min()),
+                    highest=float(rendered.max()),
                 )
+                outcomes[row] = json.dumps(dataclasses.asdict(judged))
                 if items[n].has_pixel_labels:
                     pixels = PixelCounts()
-                    pixels.add(rendered, np.asarray(batch["mask"][row], dtype=bool))
+                    pixels.add(rendered, batch["mask"][row])
                     counts[row] = pixels.to_bytes()
         return {"index": batch["index"].tolist(), "outcome": outcomes, "counts": counts}
 

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import as_checkpoint
 
 from jobs.evaluate import EVALUATED, RUN_FAILED, SOME_FAILED, WRONG_USAGE, main
-from jobs.evaluation import Judged, published_scores
+from jobs.evaluation import Evaluation, Judged, published_scores
 from zsad.checkpoints import save_checkpoint
 from zsad.detectors import Domain, load_detector
 from zsad.preprocess import squash
@@ -56,6 +56,7 @@ def test_published_rule_gives_the_official_numbers(folder: Path, tmp_path: Path)
             descriptions=tmp_path / "descriptions.yaml",
             checkpoint=tmp_path / "golden.safetensors",
             scores="published",
+            precision="fp32",
         )
         assert code == EVALUATED
         found |= metrics_of(tmp_path / domain)
@@ -63,6 +64,20 @@ def test_published_rule_gives_the_official_numbers(folder: Path, tmp_path: Path)
         # the official code writes 0 where a metric has no meaning
         ours = [100 * (found[entry["class_name"]][name] or 0) for name in COLUMNS]
         np.testing.assert_allclose(ours, expected, atol=0.011, err_msg=entry["class_name"])
+
+
+@pytest.mark.parametrize("domain", list(Domain))
+@pytest.mark.parametrize("folder", cases("aaclip"), ids=lambda folder: folder.name)
+def test_published_scores_are_the_official_ones(folder: Path, domain: Domain) -> None:
+    expected, name = np.load(folder / "expected.npz"), domain.value.capitalize()
+    judged = [
+        Judged(score=9.0, image=float(image), lowest=float(rendered.min()), highest=rendered.max())
+        for image, rendered in zip(
+            expected["image_score"], expected[f"map_sum_{name}"], strict=True
+        )
+    ]
+    found = published_scores(judged, domain)
+    np.testing.assert_allclose(found, expected[f"final_score_{name}"], atol=1e-5)
 
 
 def write_set(folder: Path, *, size: tuple[int, int] = (50, 70)) -> Path:
@@ -215,6 +230,20 @@ def test_a_set_of_broken_images_fails_the_run(
     assert not (tmp_path / "out").exists()
 
 
+def test_images_that_get_lost_fail_the_run(
+    labelled: Path,
+    tiny_checkpoint: Path,
+    small_ray: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Evaluation, "run", lambda *_: iter([True]))
+    code = evaluate(tmp_path, data=labelled, domain="industrial", checkpoint=tiny_checkpoint)
+    assert code == RUN_FAILED
+    assert "gave back 1 of 16 images" in capsys.readouterr().err
+
+
 def test_published_scores_spread_over_the_class() -> None:
     judged = [
         Judged(score=9.0, image=0.5, lowest=-2.0, highest=2.0),
@@ -236,6 +265,7 @@ def test_published_scores_of_equal_images_are_equal() -> None:
         ({"data": "nowhere"}, "no file or folder"),
         ({"data": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"checkpoint": "nowhere.safetensors"}, "no checkpoint at"),
+        ({"clip": "nowhere.pt"}, "nowhere.pt"),
         ({"root": "elsewhere"}, "no root"),
         ({"descriptions": "nowhere.yaml"}, "--descriptions"),
         ({"config": "nowhere.yaml"}, "--config nowhere.yaml"),
