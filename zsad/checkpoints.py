@@ -1,29 +1,36 @@
 """Trained weights on disk: our safetensors file, and the folders that official code writes.
 
 Our file is self-describing: its metadata name the method, the CLIP it was trained on (with
-activation, resolution and normalisation) and the score constants; a small CLIP can be inside.
-Nothing is executed on loading, and every tensor must fit.
+activation, resolution, normalisation and a digest of its values) and the score constants; a small
+CLIP can be inside. Nothing is executed on loading, and every tensor must fit.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from zsad.backbone import OPENAI_ARCHITECTURE, BackboneConfig, WeightsError
+from zsad.backbone import BackboneConfig
+from zsad.official_aaclip import USED, read_official
+from zsad.weight_files import (
+    CLIP_PREFIX,
+    StateDict,
+    WeightsError,
+    as_state_dict,
+    digest_of_values,
+    read_weight_file,
+    split_clip,
+    write_weight_file,
+)
+from zsad.weights import embedded
 
-FORMAT = 1
-CLIP_PREFIX = "clip."
+CLIP_METHOD = "clip"
+"""Stands in the place of a method in a file that holds a CLIP and nothing else."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +38,7 @@ class Checkpoint:
     """A method's trained weights and what is needed to use them."""
 
     method: str
-    """Key of the detector registry: "aaclip"."""
+    """Key of the detector registry: "aaclip"; or "clip", see `save_clip`."""
     backbone: BackboneConfig
     method_config: dict[str, Any]
     """Keyword arguments of the method's own configuration."""
@@ -39,6 +46,9 @@ class Checkpoint:
     """The method's tensors, named as in its module."""
     clip: Mapping[str, Tensor] | None = None
     """The CLIP's tensors, where the checkpoint brings its own; else it runs on OpenAI's."""
+    clip_digest: str | None = None
+    """`digest_of_values` of the CLIP it was trained on; None where nobody knows, as of official
+    checkpoints. It runs on no other."""
     note: str | None = None
     """What a reader of a report must know of this model."""
     training: Mapping[str, Any] | None = None
@@ -48,54 +58,114 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint as one safetensors file."""
-    described = {
-        "format": FORMAT,
+    """Write a checkpoint as one safetensors file; a CLIP inside it gets its digest."""
+    clip = checkpoint.clip or {}
+    description = {
         "method": checkpoint.method,
         "backbone": checkpoint.backbone.to_dict(),
         "method_config": checkpoint.method_config,
+        "clip_digest": digest_of_values(clip) if clip else checkpoint.clip_digest,
         "note": checkpoint.note,
         "training": checkpoint.training,
     }
-    clip = {CLIP_PREFIX + name: tensor for name, tensor in (checkpoint.clip or {}).items()}
-    tensors = {name: t.detach().contiguous() for name, t in {**checkpoint.tensors, **clip}.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"zsad": json.dumps(described, sort_keys=True)})
-    partial.replace(path)
+    named = {CLIP_PREFIX + name: tensor for name, tensor in clip.items()}
+    write_weight_file(path, {**checkpoint.tensors, **named}, description)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read our safetensors file, or a folder with an official AA-CLIP checkpoint.
+def save_clip(
+    path: Path,
+    config: BackboneConfig,
+    tensors: StateDict,
+    *,
+    note: str | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a CLIP alone, with its configuration: a source for `zsad.backbone.load_clip`.
+
+    Args:
+        path: a safetensors file.
+        config: how it was trained; `image_size` is the one that its positional grid is made for.
+        tensors: its weights, in any precision.
+        note: what a user must know of it.
+        training: provenance.
+    """
+    checkpoint = Checkpoint(
+        method=CLIP_METHOD,
+        backbone=config,
+        method_config={},
+        tensors={},
+        clip=tensors,
+        note=note,
+        training=training,
+    )
+    save_checkpoint(path, checkpoint)
+
+
+def load_checkpoint(path: str | Path, *, clip: BackboneConfig | None = None) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: our safetensors file, the name of an embedded model ("tiny"), or a folder with an
+            official AA-CLIP checkpoint.
+        clip: the CLIP that an official checkpoint belongs to, which does not say so itself.
 
     Raises:
         WeightsError: nothing is there, or it is broken, foreign, or of another format version.
     """
+    path = embedded().get(str(path), Path(path))
     if path.is_dir():
-        return _load_official_aaclip(path)
-    if not path.is_file():
-        raise WeightsError(f"no checkpoint at {path}")
+        return load_official(path, clip=clip)
+    if not path.exists():
+        names = ", ".join(embedded()) or "none"
+        raise WeightsError(f"no checkpoint at {path}; models inside this package: {names}")
+    content, described = read_weight_file(path)
+    if described is None:
+        raise WeightsError(
+            f"{path} was not written by zsad: its metadata name no method. Of an official "
+            "checkpoint, name the folder"
+        )
+    tensors, own_clip = split_clip(as_state_dict(content, path))
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("zsad")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:
-        raise WeightsError(f"{path} is no safetensors file ({type(error).__name__})") from error
-    if metadata is None:
-        raise WeightsError(f"{path} was not written by zsad: its metadata name no method")
-    described = json.loads(metadata)
-    if described["format"] != FORMAT:
-        raise WeightsError(f"{path} has format {described['format']}, this zsad reads {FORMAT}")
-    clip = {n.removeprefix(CLIP_PREFIX): t for n, t in tensors.items() if n.startswith(CLIP_PREFIX)}
+        return Checkpoint(
+            method=described["method"],
+            backbone=BackboneConfig.from_dict(described["backbone"]),
+            method_config=dict(described["method_config"]),
+            tensors=tensors,
+            clip=own_clip or None,
+            clip_digest=described.get("clip_digest"),
+            note=described["note"],
+            training=described["training"],
+            digest=digest_of([path]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} is broken: its description: {error!r}") from error
+
+
+def load_official(
+    folder: Path,
+    *,
+    clip: BackboneConfig | None = None,
+    epoch: int | None = None,
+    image_size: int = USED.image_size,
+) -> Checkpoint:
+    """Read a folder with an official AA-CLIP checkpoint; see `read_official` for the arguments.
+
+    Raises:
+        WeightsError: a file is missing, broken, or something else, or does not go with the CLIP.
+    """
+    try:
+        official = read_official(folder, clip=clip, epoch=epoch, image_size=image_size)
+    except ValueError as error:
+        raise WeightsError(
+            f"{folder}: {error}; name the size it was trained at to jobs/convert_checkpoint.py"
+        ) from error
     return Checkpoint(
-        method=described["method"],
-        backbone=BackboneConfig.from_dict(described["backbone"]),
-        method_config=described["method_config"],
-        tensors={name: t for name, t in tensors.items() if not name.startswith(CLIP_PREFIX)},
-        clip=clip or None,
-        note=described["note"],
-        training=described["training"],
-        digest=digest_of([path]),
+        method="aaclip",
+        backbone=official.backbone,
+        method_config=official.method_config,
+        tensors=official.tensors,
+        training={"code": "official", "epochs": official.epochs},
+        digest=digest_of(official.files),
     )
 
 
@@ -107,55 +177,3 @@ def digest_of(paths: list[Path]) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
-
-
-def _load_official_aaclip(folder: Path) -> Checkpoint:
-    """Read `text_adapter.pth` and the `image_adapter_N.pth` of the highest N."""
-    text = folder / "text_adapter.pth"
-    images = sorted(folder.glob("image_adapter_*.pth"), key=_epoch)
-    if not text.is_file() or not images:
-        raise WeightsError(
-            f"{folder} holds no official AA-CLIP checkpoint: text_adapter.pth and "
-            "image_adapter_N.pth are expected"
-        )
-    tensors = _prefixed(text, "text_adapter") | _prefixed(images[-1], "image_adapter")
-    depths = {name: _count(tensors, name) for name in ("text_adapter", *_IMAGE_PARTS)}
-    levels = depths["image_adapter.seg_proj"]
-    return Checkpoint(
-        method="aaclip",
-        backbone=BackboneConfig(
-            architecture=OPENAI_ARCHITECTURE, activation="gelu", image_size=518
-        ),
-        method_config={
-            "levels": [24 // levels * (n + 1) for n in range(levels)],
-            "text_adapt_until": depths["text_adapter"] - 1,
-            "image_adapt_until": depths["image_adapter.layer_adapters"],
-            "relu": "image_adapter.det_proj.fc.0.weight" in tensors,
-        },
-        tensors=tensors,
-        training={"epoch": _epoch(images[-1]), "code": "official"},
-        digest=digest_of([text, images[-1]]),
-    )
-
-
-_IMAGE_PARTS = ("image_adapter.layer_adapters", "image_adapter.seg_proj")
-
-
-def _epoch(path: Path) -> int:
-    match = re.fullmatch(r"image_adapter_(\d+)", path.stem)
-    return int(match[1]) if match else -1
-
-
-def _prefixed(path: Path, part: str) -> dict[str, Tensor]:
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)[part]
-        return {f"{part}.{name}": tensor for name, tensor in stored.items()}
-    except Exception as error:
-        message = f"{path} is no official AA-CLIP {part} ({type(error).__name__})"
-        raise WeightsError(message) from error
-
-
-def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    return len(
-        {name[len(prefix) + 1 :].split(".")[0] for name in tensors if name.startswith(prefix)}
-    )

@@ -10,12 +10,21 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import nn
 
-from zsad.backbone import Backbone, WeightsError, load_weights
-from zsad.checkpoints import Checkpoint, load_checkpoint
+from zsad.backbone import OPENAI_ARCHITECTURE, Backbone, StateDict, WeightsError, load_clip
+from zsad.checkpoints import CLIP_METHOD, Checkpoint, load_checkpoint
 from zsad.detectors.aaclip import AAClip, AAClipConfig
 from zsad.detectors.detector import Detector, Domain, PatchScores
 
-__all__ = ["DETECTORS", "Detector", "Domain", "PatchScores", "build_detector", "load_detector"]
+__all__ = [
+    "DETECTORS",
+    "Detector",
+    "Domain",
+    "PatchScores",
+    "build_detector",
+    "check_checkpoint",
+    "find_clip",
+    "load_detector",
+]
 
 
 class Method(NamedTuple):
@@ -29,19 +38,46 @@ class Method(NamedTuple):
 DETECTORS = {"aaclip": Method(AAClipConfig.from_dict, AAClip)}
 
 
-def load_detector(path: Path, *, clip: str | None = None) -> tuple[Detector, Checkpoint]:
+def load_detector(path: str | Path, *, clip: str | None = None) -> tuple[Detector, Checkpoint]:
     """Load a checkpoint and the CLIP it belongs to.
 
     Args:
-        path: our safetensors file, or a folder in the format of a method's official code.
-        clip: "openai" or a weights file, instead of what the checkpoint brings or names.
+        path: our safetensors file, the name of an embedded model ("tiny"), or a folder in the
+            format of a method's official code.
+        clip: a source for `zsad.backbone.load_clip`, instead of what the checkpoint brings or
+            names.
 
     Raises:
         WeightsError: something is missing, broken, or does not fit.
     """
     checkpoint = load_checkpoint(path)
-    weights = load_weights(clip or "openai") if clip or not checkpoint.clip else checkpoint.clip
-    return build_detector(replace(checkpoint, clip=weights)), checkpoint
+    if clip and Path(path).is_dir():
+        checkpoint = load_checkpoint(path, clip=load_clip(clip)[0])  # the folder does not say
+    try:
+        return build_detector(replace(checkpoint, clip=find_clip(checkpoint, clip))), checkpoint
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def find_clip(checkpoint: Checkpoint, source: str | None) -> StateDict:
+    """Return the tensors of the CLIP that a checkpoint runs on, sure to be the right ones.
+
+    Args:
+        checkpoint: with or without a CLIP inside.
+        source: for `load_clip`; None: the one inside, or else OpenAI's.
+
+    Raises:
+        WeightsError: there is none, or it is not the one that the checkpoint was trained on.
+    """
+    if source is None:
+        if checkpoint.clip is not None:
+            return checkpoint.clip
+        if checkpoint.backbone.architecture != OPENAI_ARCHITECTURE:
+            raise WeightsError(
+                f"the checkpoint was trained on {checkpoint.backbone.architecture}, which is not "
+                "inside it: name that CLIP with --clip"
+            )
+    return load_clip(source or "openai", checkpoint.backbone, digest=checkpoint.clip_digest)[1]
 
 
 def build_detector(checkpoint: Checkpoint) -> Detector:
@@ -50,15 +86,48 @@ def build_detector(checkpoint: Checkpoint) -> Detector:
     Raises:
         WeightsError: a tensor is missing, left over, or of another shape.
     """
+    module = _assemble(checkpoint)
+    _load_method(module, checkpoint, assign=False)
+    return cast(Detector, module.eval().requires_grad_(False))
+
+
+def check_checkpoint(checkpoint: Checkpoint) -> None:
+    """Check that a method's tensors fit its configuration and the CLIP's sizes.
+
+    Nothing is computed and no weights of a CLIP are needed.
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of another shape.
+    """
+    with torch.device("meta"):
+        module = _assemble(replace(checkpoint, clip=None))
+    _load_method(module, checkpoint, assign=True)
+
+
+def _assemble(checkpoint: Checkpoint) -> nn.Module:
+    """Build the method on its CLIP, without its own weights."""
+    if checkpoint.method == CLIP_METHOD:
+        raise WeightsError("this is a CLIP alone, no detector: pass it with --clip")
     if checkpoint.method not in DETECTORS:
         raise WeightsError(f"no method {checkpoint.method!r}; there are {sorted(DETECTORS)}")
-    backbone = Backbone(checkpoint.backbone, checkpoint.clip)
     method = DETECTORS[checkpoint.method]
-    module = method.build(backbone, method.read_config(checkpoint.method_config))
-    named = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    try:
+        config = method.read_config(checkpoint.method_config)
+        return method.build(Backbone(checkpoint.backbone, checkpoint.clip), config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"the configuration of {checkpoint.method}: {error}") from error
+
+
+def _load_method(module: nn.Module, checkpoint: Checkpoint, *, assign: bool) -> None:
+    """Load the method's own tensors, strictly; those of CLIP are there already."""
     tensors = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items()}
     try:
-        module.load_state_dict({**named, **tensors}, strict=True)
+        missing, left_over = module.load_state_dict(tensors, strict=False, assign=assign)
     except RuntimeError as error:
         raise WeightsError(f"the weights do not fit {checkpoint.method}: {error}") from error
-    return cast(Detector, module.eval().requires_grad_(False))
+    missing = [name for name in missing if not name.startswith("backbone.")]
+    left_over = [*left_over, *(name for name in tensors if name.startswith("backbone."))]
+    if missing or left_over:
+        raise WeightsError(
+            f"the weights do not fit {checkpoint.method}: missing {missing}, left over {left_over}"
+        )

@@ -21,7 +21,7 @@ from zsad.detectors.detector import Domain, PatchScores
 from zsad.maps import gaussian_blur, upsample
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
-from zsad.trunk import run_blocks
+from zsad.trunk import full_precision, run_blocks
 
 TEMPERATURE = 100.0
 
@@ -208,17 +208,19 @@ class AAClip(nn.Module):
             after=after,
             taps=self.config.levels,
         )
-        levels = [visual.ln_post(tokens[:, 1:]) for tokens in tapped]
-        projected = [proj(x) for proj, x in zip(adapters.seg_proj, levels, strict=True)]
-        detection = F.normalize(adapters.det_proj(levels[-1]), dim=-1).mean(dim=1)
-        return F.normalize(torch.stack(projected, dim=1), dim=-1), detection
+        with full_precision(images):
+            levels = [visual.ln_post(tokens[:, 1:]) for tokens in tapped]
+            projected = [proj(x) for proj, x in zip(adapters.seg_proj, levels, strict=True)]
+            detection = F.normalize(adapters.det_proj(levels[-1]), dim=-1).mean(dim=1)
+            return F.normalize(torch.stack(projected, dim=1), dim=-1), detection
 
     def forward(self, pixels: Tensor, anchors: Tensor) -> PatchScores:
         """Score slices: pixels uint8 (B, 3, R, R), anchors (B, D, 2)."""
         features, detection = self.patch_features(pixels)
-        maps = self.level_maps(features, anchors).sum(dim=1)
-        image = (torch.einsum("bd,bd->b", detection, anchors[..., 1]) + 1) / 2
-        return PatchScores(maps=maps.float(), image=image.float())
+        with full_precision(features):
+            maps = self.level_maps(features, anchors).sum(dim=1)
+            image = (torch.einsum("bd,bd->b", detection, anchors[..., 1]) + 1) / 2
+        return PatchScores(maps=maps, image=image)
 
     def level_maps(self, features: Tensor, anchors: Tensor) -> Tensor:
         """Return one patch map a level (B, levels, h, w), before smoothing."""
