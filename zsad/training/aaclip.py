@@ -26,7 +26,7 @@ from zsad.detectors.aaclip import TEMPERATURE, AAClip, AAClipConfig
 from zsad.losses import SegmentationTerms, orthogonality_loss, segmentation_terms
 from zsad.maps import upsample
 from zsad.training.stage import Stage, TrainingBatch
-from zsad.trunk import attend, run_blocks
+from zsad.trunk import attend, full_precision, run_blocks
 
 
 class Kind(StrEnum):
@@ -161,7 +161,7 @@ class TextStage(Stage):
         each = self.detector.encode_text(names)
         anchors = each[[names.index(name) for name in batch.class_names]].float()
         seen = self.see(batch.images)
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with full_precision(batch.images):
             scored = seen.patches[:, -1:] if official else seen.patches
             alignment = level_terms(self.detector, scored, anchors, batch.masks)
             overlap = orthogonality_loss(anchors, squared_first=not official)
@@ -174,14 +174,14 @@ class TextStage(Stage):
 
     @torch.no_grad()
     def see(self, images: Tensor) -> FrozenFeatures:
-        """Return what the frozen towers make of images (B, 3, R, R), in float32."""
+        """Return what the frozen CLIP makes of images (B, 3, R, R)."""
         official = self.recipe.kind is Kind.OFFICIAL
         tapped = [tokens[:, 1:] for tokens in self.surgery_tokens(images)]
         patches = F.normalize(self._project(torch.stack(tapped, dim=1)), dim=-1)
         image = F.normalize(self.embed_images(images), dim=-1)
         if official:
             patches = patches + image[:, None, None]
-        return FrozenFeatures(patches=patches.float(), image=image.float())
+        return FrozenFeatures(patches=patches, image=image)
 
     def surgery_tokens(self, images: Tensor) -> list[Tensor]:
         """Return each level's tokens (B, 1 + h·w, W) of CLIP with changed attention."""
@@ -204,13 +204,14 @@ class TextStage(Stage):
     def _changed_attention(self, number: int, attention: nn.Module, x: Tensor) -> Tensor:
         if number <= self.untouched_blocks:
             return attend(attention, x)
-        if self.recipe.kind is Kind.OFFICIAL:  # it takes its (N, B, W) input for (B, N, W)
+        if self.recipe.kind is Kind.OFFICIAL:  # whose class takes (N, B, W) for (B, N, W)
             return attend(attention, x.transpose(0, 1), by_values=True).transpose(0, 1)
         return attend(attention, x, by_values=True)
 
     def _project(self, tokens: Tensor) -> Tensor:
         visual = self.detector.backbone.clip.visual
-        return cast(Tensor, visual.ln_post(tokens) @ visual.proj)
+        with full_precision(tokens):
+            return cast(Tensor, visual.ln_post(tokens) @ visual.proj)
 
     def optimiser(self) -> Optimizer:
         """Return Adam."""
@@ -245,7 +246,7 @@ class ImageStage(Stage):
         """Return the loss and its terms."""
         anchors = self.anchors[[self.rows[name] for name in batch.class_names]]
         features, detection = self.detector.encode_images(batch.images)
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with full_precision(batch.images):
             alignment = level_terms(self.detector, features.float(), anchors, batch.masks)
             entropy = classify(detection.float(), anchors, batch.labels)
         loss = alignment.total + entropy
