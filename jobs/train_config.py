@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.settings import ConfigError, read_yaml, rooted
-from zsad.backbone import Activation
+from zsad.backbone import Activation, is_file
 from zsad.detectors import Domain
 from zsad.training import TRAINERS
 
@@ -82,10 +82,15 @@ class TrainConfig:
             raise ConfigError(f"precision {self.precision}: choose from {', '.join(PRECISIONS)}")
         for name, least in (("shots", 1), ("workers", 1), ("seed", 0), ("gpus_per_worker", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"{name} {value}: must be at least {least}")
-        if isinstance(self.held_out, float | int) and not 0 <= self.held_out < 1:
-            raise ConfigError(f"held_out {self.held_out}: a share is in 0…1, below 1")
+            whole = isinstance(value, int) or (name == "gpus_per_worker" and _is_number(value))
+            if not (value is None and name == "shots") and not (whole and value >= least):
+                raise ConfigError(f"{name} {value!r}: must be a number of at least {least}")
+        for name in ("method_config", "recipe"):
+            if not isinstance(value := getattr(self, name), Mapping):
+                raise ConfigError(f"{name} {value!r}: must be settings, each with its name")
+        share = None if isinstance(self.held_out, tuple) else self.held_out
+        if share is not None and not (_is_number(share) and 0 <= share < 1):
+            raise ConfigError(f"held_out {share!r}: a share is a number in 0…1, below 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for `train.json`."""
@@ -110,12 +115,16 @@ def parse_train_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     settings["data"] = _sets(settings["data"], "data")
     if isinstance(settings.get("held_out"), list):
         settings["held_out"] = _sets(settings["held_out"], "held_out")
-    if Path(clip := str(settings.get("clip", "openai"))).suffix:
+    if is_file(clip := str(settings.get("clip", "openai"))):
         settings["clip"] = rooted(clip, "clip")
     try:
         return TrainConfig(**settings)
     except TypeError as error:
         raise ConfigError(f"--config {file}: {error}") from error
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _sets(described: Any, name: str) -> tuple[LabelledSet, ...]:

@@ -139,12 +139,12 @@ def _groups(items: Sequence[LabelledImage]) -> list[list[LabelledImage]]:
 def _split(
     items: list[LabelledImage], share: float, seed: int
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Set aside a share of each class and label, rounded, and never all of one."""
+    """Set aside a share of each class and label: at least one image, and never all of them."""
     rng = np.random.default_rng([seed, 0])
     training, held_out = [], []
     for group in _groups(items):
         order = rng.permutation(len(group))
-        aside = min(round(share * len(group)), len(group) - 1)
+        aside = min(max(1, round(share * len(group))), len(group) - 1) if share else 0
         held_out += [group[at] for at in order[:aside]]
         training += [group[at] for at in sorted(order[aside:])]
     if share and not held_out:

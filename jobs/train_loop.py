@@ -18,12 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from jobs.progress import EVERY_S
 from jobs.train_batches import HeldOutPictures, Pictures, TrainingPictures, epoch_batches, load
-from jobs.train_clip import load_clip
 from jobs.train_config import TrainConfig
 from jobs.train_evaluation import HeldOutResult, gathered, judge, score_held_out
 from jobs.train_lists import TrainingLists
 from jobs.train_state import TrainingState, load_state, save_state
-from zsad.backbone import Backbone, BackboneConfig
+from zsad.backbone import Backbone, BackboneConfig, load_clip
 from zsad.detectors import DETECTORS
 from zsad.training import TRAINERS, Stage, TrainingBatch
 
@@ -43,13 +42,8 @@ class Worker:
     rank: int
     workers: int
     device: torch.device
-    threads: int
-    """CPUs that it may use."""
-
-    @property
-    def loaders(self) -> int:
-        """Background processes that make batches; beside a GPU there are idle CPUs."""
-        return max(1, self.threads - 1) if self.device.type == "cuda" else 1
+    loaders: int
+    """Processes that make batches in the background."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +53,7 @@ class TrainingJob:
     config: TrainConfig
     lists: TrainingLists
     backbone: BackboneConfig
+    clip_digest: str
 
 
 class TrainingLoop:
@@ -103,6 +98,7 @@ class TrainingLoop:
         stepper = Stepper(stage, self.worker, bf16=self.config.precision == "bf16")
         stepper.restore(state)
         for epoch in range(state.epoch, stage.epochs):
+            started = time.monotonic()
             record = self._run_epoch(number, epoch, stepper)
             trained = _on_cpu(stage.trained.state_dict())
             if not all(torch.isfinite(tensor).all() for tensor in trained.values()):
@@ -112,6 +108,7 @@ class TrainingLoop:
                 record["held_out"] = result.to_dict()
                 if _is_best(record, state.epochs):
                     state.best = trained
+            record["seconds"] = round(time.monotonic() - started, 2)
             state.trained, state.epoch = trained, epoch + 1
             state.optimiser, state.scheduler = stepper.state()
             state.epochs.append(record)
@@ -183,10 +180,10 @@ def build(job: TrainingJob, worker: Worker) -> tuple[Any, list[Stage]]:
 
     Raises:
         TrainingError: the method cannot be trained so.
-        WeightsError: the CLIP is missing or broken.
+        WeightsError: the CLIP is missing, broken, or another than the job began with.
     """
     config, trainer = job.config, TRAINERS[job.config.method]
-    _, weights = load_clip(config.clip)
+    _, weights = load_clip(config.clip, job.backbone, digest=job.clip_digest)
     torch.manual_seed(config.seed)
     try:
         method = trainer.method_config(job.backbone, config.method_config)
@@ -286,7 +283,6 @@ class Meter:
         return {
             "images": images,
             "losses": dict(zip(self.sums, (sums / images).tolist(), strict=True)),
-            "seconds": round(seconds, 2),
             "images_per_second": round(images / seconds, 2),
         }
 

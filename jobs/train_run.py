@@ -11,7 +11,6 @@ import dataclasses
 import json
 import platform
 import tempfile
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,16 +22,16 @@ import safetensors.torch
 from io_adapters import storage
 from jobs.cluster import connect
 from jobs.settings import ConfigError
-from jobs.train_clip import digest_of_clip, load_clip
 from jobs.train_config import TrainConfig
 from jobs.train_fit import fit
 from jobs.train_lists import TrainingLists, digest_of_list
 from jobs.train_loop import TrainingJob
 from jobs.train_progress import Progress
-from zsad.backbone import OPENAI_ARCHITECTURE, BackboneConfig, StateDict
+from zsad.backbone import OPENAI_ARCHITECTURE, BackboneConfig, StateDict, load_clip
 from zsad.calibration import Calibration
 from zsad.checkpoints import Checkpoint, save_checkpoint
 from zsad.training import TRAINERS
+from zsad.weight_files import digest_of_values
 
 PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "pillow")
 
@@ -48,15 +47,16 @@ class TrainingRun:
             WeightsError: there is no usable CLIP.
         """
         self.config, self.lists = config, lists
-        self.backbone, self.clip = load_clip_for(config)
+        self.backbone, clip = load_clip_for(config)
+        self.clip, self.clip_digest = clip if config.include_clip else None, digest_of_values(clip)
         self.method_config, self.recipe = read_method(config, self.backbone)
         self.checkpoint = storage.join(config.output, "model.safetensors")
         self.record = self._earlier_record() or self._new_record()
 
     @property
     def finished(self) -> bool:
-        """Whether an earlier start has trained to the end."""
-        return bool(self.record["finished"]) and storage.exists(self.checkpoint)
+        """Whether an earlier start has written this very checkpoint."""
+        return self.record["written"] == self._wanted() and storage.exists(self.checkpoint)
 
     def train(self) -> None:
         """Train what is left, and write the checkpoint.
@@ -67,7 +67,7 @@ class TrainingRun:
         self._write_record()
         print("starting Ray and the workers", flush=True)
         connect()
-        started, progress = time.monotonic(), Progress()
+        progress = Progress()
 
         def take(event: dict[str, Any]) -> None:
             progress.show(event)
@@ -75,14 +75,18 @@ class TrainingRun:
                 self.record["epochs"].append(event["epoch"])
                 self._write_record()
 
-        result = fit(
-            TrainingJob(config=self.config, lists=self.lists, backbone=self.backbone), take
+        job = TrainingJob(
+            config=self.config,
+            lists=self.lists,
+            backbone=self.backbone,
+            clip_digest=self.clip_digest,
         )
+        result = fit(job, take)
         self.record["epochs"] = result["epochs"]
+        self.record["seconds"] = round(sum(one["seconds"] for one in result["epochs"]), 1)
         self.record["chosen"] = chosen_epoch(result["epochs"])
         self._write_checkpoint(safetensors.torch.load(result["weights"]))
-        self.record["finished"] = _now()
-        self.record["seconds"] = round(time.monotonic() - started, 1)
+        self.record["written"] = self._wanted()
         self._write_record()
 
     def _earlier_record(self) -> dict[str, Any] | None:
@@ -103,8 +107,8 @@ class TrainingRun:
 
     def _new_record(self) -> dict[str, Any]:
         return {
-            "started": _now(),
-            "finished": None,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "written": None,
             "settings": self._settings(),
             "data": self.lists.provenance,
             "versions": {
@@ -119,7 +123,7 @@ class TrainingRun:
         config = self.config
         described = {
             "method": config.method,
-            "clip": digest_of_clip(self.clip),
+            "clip": self.clip_digest,
             "backbone": self.backbone.to_dict(),
             "method_config": dataclasses.asdict(self.method_config),
             "recipe": dataclasses.asdict(self.recipe),
@@ -134,6 +138,10 @@ class TrainingRun:
         plain: dict[str, Any] = json.loads(json.dumps(described))
         return plain
 
+    def _wanted(self) -> dict[str, Any]:
+        """Return what the checkpoint is to hold beside the weights."""
+        return {"note": self.config.note, "include_clip": self.config.include_clip}
+
     def _write_record(self) -> None:
         content = json.dumps(self.record, indent=1, allow_nan=False).encode()
         storage.put_bytes(storage.join(self.config.output, "train.json"), content)
@@ -147,7 +155,8 @@ class TrainingRun:
             backbone=self.backbone,
             method_config=dataclasses.asdict(config),
             tensors=tensors,
-            clip=self.clip if self.config.include_clip else None,
+            clip=self.clip,
+            clip_digest=self.clip_digest,
             note=self.config.note,
             training={
                 "data": self.record["data"],
@@ -232,7 +241,3 @@ def differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:36]}…"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

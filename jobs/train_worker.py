@@ -40,8 +40,8 @@ def run_worker(arguments: dict[str, Any]) -> Any:
 def this_worker() -> Worker:
     """Return who this process is, and give torch its CPUs; Ray leaves it with one."""
     context = ray.train.get_context()
-    threads = int(ray.get_runtime_context().get_assigned_resources()["CPU"])
-    torch.set_num_threads(threads)
+    cpus = int(ray.get_runtime_context().get_assigned_resources()["CPU"])
+    torch.set_num_threads(cpus)
     device = ray.train.torch.get_device()
     if device.type == "cuda":  # so that a run which continues ends like one that never stopped
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -50,7 +50,7 @@ def this_worker() -> Worker:
         rank=context.get_world_rank(),
         workers=context.get_world_size(),
         device=device,
-        threads=threads,
+        loaders=max(1, cpus - 1) if device.type == "cuda" else 1,  # else the model needs the CPUs
     )
 
 

@@ -50,8 +50,8 @@ def calibrate(
 ) -> Calibration:
     """Measure what is usual, and what a defect looks like.
 
-    A normal picture's median peak becomes 0 and a defective one's 1; where a detector sees no
-    difference, 1 is a standard deviation above. Heat begins where 1 in 200 pixels of normal
+    A normal picture's median peak becomes 0 and a defective one's 1, but 1 is at least a standard
+    deviation above 0: a detector that sees no difference is not made to see one. Heat begins where 1 in 200 pixels of normal
     pictures lies, and is full at a defective picture's median peak.
 
     Args:
@@ -96,6 +96,6 @@ def chunks_of_domains(domains: Sequence[Domain]) -> Iterator[tuple[slice, Domain
 
 
 def _typical(values: Tensor, anomalous: Tensor) -> tuple[float, float]:
-    """Return what counts as 0 and as 1, in this order even if nothing was learnt."""
+    """Return what counts as 0 and as 1."""
     normal, found = values[~anomalous].median().item(), values[anomalous].median().item()
     return normal, max(found, normal + (values.std().item() or 1.0))
