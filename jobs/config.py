@@ -12,7 +12,9 @@ from typing import Any
 from io_adapters.scan import Kind, Plane
 from io_adapters.storage import absolute
 from jobs.settings import ConfigError, read_yaml, rooted
+from zsad.backbone import is_file
 from zsad.detectors import DETECTORS, Domain
+from zsad.weights import embedded
 
 PRECISIONS = ("auto", "fp32", "bf16")
 DEFAULT_CLASS = {Domain.INDUSTRIAL: "object", Domain.MEDICAL: "scan"}
@@ -27,9 +29,9 @@ class ScoreConfig:
     """Files, folders or object-store prefixes."""
     output: str
     checkpoint: str
-    """Our safetensors file, or a folder in a method's official format."""
+    """Our safetensors file, a folder in a method's official format, or an embedded model's name."""
     clip: str | None = None
-    """"openai" or a weights file; None: what the checkpoint brings or names."""
+    """A source for `zsad.backbone.load_clip`; None: what the checkpoint brings or names."""
     detector: str | None = None
     """The method; None: the checkpoint's own. Another one than the checkpoint's is an error."""
     class_name: str | None = None
@@ -93,7 +95,10 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
             raise ConfigError(f"--{name} is missing (see --help)")
     settings["input"] = tuple(rooted(uri, "input") for uri in settings["input"])
     settings["output"] = rooted(settings["output"], "output")
-    settings["checkpoint"] = absolute(settings["checkpoint"])
+    if settings["checkpoint"] not in embedded():
+        settings["checkpoint"] = absolute(settings["checkpoint"])
+    if settings.get("clip") and is_file(settings["clip"]):
+        settings["clip"] = absolute(settings["clip"])
     try:
         for name, kind in (("domain", Domain), ("plane", Plane)):
             if settings.get(name) is not None:
@@ -101,6 +106,9 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return ScoreConfig(**settings)
+
+
+_CHECKPOINT_HELP = "trained weights: .safetensors, an official folder, or an embedded model's name"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -114,8 +122,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--input", nargs="+", metavar="URI", help="files, folders, s3://bucket/prefix")
     add("--output", metavar="URI", help="folder of the results; a second run resumes there")
-    add("--checkpoint", metavar="PATH", help="trained weights: .safetensors or official folder")
-    add("--clip", metavar="openai|FILE", help="CLIP weights, if the checkpoint brings none")
+    add("--checkpoint", metavar="PATH|NAME", help=_CHECKPOINT_HELP)
+    add("--clip", metavar="openai|ARCHITECTURE/TAG|FILE", help="CLIP, if the checkpoint has none")
     add("--detector", choices=sorted(DETECTORS), help="method (default: the checkpoint's)")
     add("--class-name", metavar="TEXT", help='what the pictures show, e.g. "metal nut"')
     add("--class-from", metavar="folder|FILE.csv", help="class names from folders or a table")

@@ -176,6 +176,7 @@ def architecture_of(sizes: ClipSizes, source: str) -> str | dict[str, Any]:
             f"{source} does not tell how many heads its attention has, and open_clip has no model "
             f"of its sizes ({sizes}): store it with zsad.checkpoints.save_clip"
         )
+    layer_scale = {"ls_init_value": 1.0} if sizes.vision_layer_scale else {}  # weights replace it
     return {
         "embed_dim": sizes.embedding,
         "vision_cfg": {
@@ -185,7 +186,7 @@ def architecture_of(sizes: ClipSizes, source: str) -> str | dict[str, Any]:
             "head_width": HEAD_WIDTH,
             "patch_size": sizes.patch_size,
             "mlp_ratio": sizes.vision_mlp / sizes.vision_width,
-            "ls_init_value": 1.0 if sizes.vision_layer_scale else None,
+            **layer_scale,
         },
         "text_cfg": {
             "context_length": sizes.context,

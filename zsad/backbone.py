@@ -34,6 +34,7 @@ from zsad.weight_files import (
     WeightsError,
     as_state_dict,
     digest_of_values,
+    misfits,
     read_weight_file,
     split_clip,
 )
@@ -346,7 +347,6 @@ def _load(clip: Any, state_dict: StateDict, config: BackboneConfig) -> None:
     if grid in tensors:
         tensors[grid] = tensors[grid].float()
     resize_pos_embed(tensors, clip, **POSITION_RESIZES[config.position_resize])
-    try:
-        clip.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        raise WeightsError(f"these CLIP weights do not fit the architecture: {error}") from error
+    if wrong := misfits(tensors, clip.state_dict()):
+        raise WeightsError(f"the CLIP weights do not fit the architecture: {wrong}")
+    clip.load_state_dict(tensors)

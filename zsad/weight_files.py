@@ -44,6 +44,9 @@ class WeightFile(NamedTuple):
 def read_weight_file(path: Path) -> WeightFile:
     """Read a file of tensors, whatever its kind and name ending.
 
+    Those of a safetensors file are mapped, not copied: the file must not be overwritten in place
+    while they are in use. (To replace it by another, as `write_weight_file` does, is no problem.)
+
     Raises:
         WeightsError: it is missing or broken, holds code or objects instead of tensors, or was
             written by a later zsad.
@@ -96,6 +99,23 @@ def as_state_dict(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
+def misfits(tensors: StateDict, expected: StateDict, *, shown: int = 4) -> str | None:
+    """Say which tensors are missing, left over, or of another shape than expected; None: none."""
+    wrong = [f"{name} is missing" for name in expected if name not in tensors]
+    wrong += [f"{name} is left over" for name in tensors if name not in expected]
+    wrong += [
+        f"{name} is {_shape(tensor)} instead of {_shape(expected[name])}"
+        for name, tensor in tensors.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    more = [f"and {len(wrong) - shown} more"] if len(wrong) > shown else []
+    return ", ".join(wrong[:shown] + more) or None
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(str(length) for length in tensor.shape) or "one number"
+
+
 def split_clip(tensors: StateDict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split the tensors of our own file into the method's and the CLIP's."""
     clip = {n.removeprefix(CLIP_PREFIX): t for n, t in tensors.items() if n.startswith(CLIP_PREFIX)}
@@ -113,7 +133,7 @@ def digest_of_values(tensors: StateDict) -> str:
     for name in sorted(tensors):
         exact = tensors[name].detach().cpu()
         halved = exact.half()
-        lossless = bool(torch.equal(halved.to(exact.dtype), exact))
+        lossless = halved is exact or torch.equal(halved.to(exact.dtype), exact)
         values = (halved if lossless else exact.float()).contiguous()
         digest.update(json.dumps([name, list(exact.shape), lossless]).encode())
         digest.update(values.view(-1).view(torch.uint8).numpy().data)

@@ -14,6 +14,7 @@ from zsad.backbone import OPENAI_ARCHITECTURE, Backbone, StateDict, WeightsError
 from zsad.checkpoints import CLIP_METHOD, Checkpoint, load_checkpoint
 from zsad.detectors.aaclip import AAClip, AAClipConfig
 from zsad.detectors.detector import Detector, Domain, PatchScores
+from zsad.weight_files import misfits
 
 __all__ = [
     "DETECTORS",
@@ -87,7 +88,8 @@ def build_detector(checkpoint: Checkpoint) -> Detector:
         WeightsError: a tensor is missing, left over, or of another shape.
     """
     module = _assemble(checkpoint)
-    _load_method(module, checkpoint, assign=False)
+    _check_fit(module, checkpoint)
+    module.load_state_dict(checkpoint.tensors, strict=False)  # CLIP's own are there already
     return cast(Detector, module.eval().requires_grad_(False))
 
 
@@ -101,7 +103,7 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
     """
     with torch.device("meta"):
         module = _assemble(replace(checkpoint, clip=None))
-    _load_method(module, checkpoint, assign=True)
+    _check_fit(module, checkpoint)
 
 
 def _assemble(checkpoint: Checkpoint) -> nn.Module:
@@ -118,16 +120,7 @@ def _assemble(checkpoint: Checkpoint) -> nn.Module:
         raise WeightsError(f"the configuration of {checkpoint.method}: {error}") from error
 
 
-def _load_method(module: nn.Module, checkpoint: Checkpoint, *, assign: bool) -> None:
-    """Load the method's own tensors, strictly; those of CLIP are there already."""
-    tensors = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items()}
-    try:
-        missing, left_over = module.load_state_dict(tensors, strict=False, assign=assign)
-    except RuntimeError as error:
-        raise WeightsError(f"the weights do not fit {checkpoint.method}: {error}") from error
-    missing = [name for name in missing if not name.startswith("backbone.")]
-    left_over = [*left_over, *(name for name in tensors if name.startswith("backbone."))]
-    if missing or left_over:
-        raise WeightsError(
-            f"the weights do not fit {checkpoint.method}: missing {missing}, left over {left_over}"
-        )
+def _check_fit(module: nn.Module, checkpoint: Checkpoint) -> None:
+    expected = {n: t for n, t in module.state_dict().items() if not n.startswith("backbone.")}
+    if wrong := misfits(checkpoint.tensors, expected):
+        raise WeightsError(f"the weights do not fit {checkpoint.method} on this CLIP: {wrong}")
