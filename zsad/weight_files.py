@@ -61,7 +61,8 @@ def read_weight_file(path: Path) -> WeightFile:
             return WeightFile(content, None if metadata is None else _description(path, metadata))
         if is_torchscript(path):
             return WeightFile(read_torchscript(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # of a path, torch would look at the name
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except Exception as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,13 @@ from golden_cases import cases
 from safetensors.torch import save_file
 from tiny import as_checkpoint, tiny_detector
 
-from zsad.backbone import WeightsError
-from zsad.checkpoints import load_checkpoint, save_checkpoint
-from zsad.detectors import build_detector, load_detector
+from zsad import weights
+from zsad.backbone import BackboneConfig, WeightsError
+from zsad.checkpoints import load_checkpoint, load_official, save_checkpoint, save_clip
+from zsad.detectors import build_detector, check_checkpoint, find_clip, load_detector
+from zsad.detectors.aaclip import AAClip
+from zsad.official_aaclip import write_official
+from zsad.weight_files import read_weight_file, write_weight_file
 
 
 def test_a_stored_detector_comes_back_bit_by_bit(tmp_path: Path) -> None:
@@ -37,13 +43,110 @@ def test_digest_changes_with_the_weights(tmp_path: Path) -> None:
 
 def test_official_folder_is_read_with_its_depths_and_relu_variant() -> None:
     for folder in cases("aaclip"):
-        checkpoint = load_checkpoint(folder)
-        config = checkpoint.method_config
-        assert checkpoint.method == "aaclip"
-        assert checkpoint.backbone.activation == "gelu"
-        assert config["levels"] == [6, 12, 18, 24]
-        assert (config["text_adapt_until"], config["image_adapt_until"]) == (3, 6)
-        assert config["relu"] is False
+        case = json.loads((folder / "config.json").read_text())
+        named = {name: case[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
+        size, ours = case["aaclip"]["img_size"], case["aaclip"]
+        clip = BackboneConfig(architecture=named, activation="quick_gelu", image_size=size)
+        checkpoint = load_official(folder, clip=clip, image_size=size)
+        check_checkpoint(checkpoint)
+        assert checkpoint.backbone == replace(clip, activation="gelu")
+        for name in ("levels", "text_adapt_until", "image_adapt_until", "relu"):
+            assert checkpoint.method_config[name] == ours[name]
+
+
+def official(folder: Path, *, relu: bool = False, epochs: tuple[int, ...] = (1,)) -> AAClip:
+    """Write the folder of a detector on a CLIP as large as the tiny one; return the detector."""
+    detector = tiny_detector()
+    config = replace(detector.config, relu=relu)
+    detector = AAClip(detector.backbone, config).eval()
+    for epoch in epochs:
+        detector.image_adapter.det_proj.requires_grad_(False)
+        next(detector.image_adapter.det_proj.parameters())[0, 0] = epoch
+        write_official(folder, detector.state_dict(), {"text": 1, "image": epoch})
+    return detector
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_both_variants_of_the_key_names_load(tmp_path: Path, relu: bool) -> None:
+    detector = official(tmp_path, relu=relu)
+    names = set(torch.load(tmp_path / "image_adapter_1.pth")["image_adapter"])
+    assert ("seg_proj.0.fc.0.weight" in names) is relu
+    assert ("seg_proj.0.fc.weight" in names) is not relu
+    checkpoint = load_official(tmp_path, clip=detector.backbone.config, image_size=48)
+    assert checkpoint.method_config["relu"] is relu
+    loaded = build_detector(replace(checkpoint, clip=dict(detector.backbone.clip.state_dict())))
+    expected = detector.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in loaded.state_dict().items())
+
+
+def test_of_several_epochs_the_highest_number_is_read_or_the_one_asked_for(tmp_path: Path) -> None:
+    clip = official(tmp_path, epochs=(9, 10, 2)).backbone.config
+    name = "image_adapter.det_proj.fc.weight"
+    assert load_official(tmp_path, clip=clip, image_size=48).tensors[name][0, 0] == 10
+    chosen = load_official(tmp_path, clip=clip, image_size=48, epoch=2)
+    assert chosen.tensors[name][0, 0] == 2
+    assert chosen.training == {"code": "official", "epochs": {"text": 1, "image": 2}}
+    with pytest.raises(WeightsError, match=r"no image_adapter_3\.pth, but of \[2, 9, 10\]"):
+        load_official(tmp_path, clip=clip, image_size=48, epoch=3)
+
+
+def test_the_official_optimiser_loads_what_is_written(tmp_path: Path) -> None:
+    detector = official(tmp_path)
+    for part in ("text", "image"):
+        adapter = getattr(detector, f"{part}_adapter")
+        stored = torch.load(next(tmp_path.glob(f"{part}_adapter*.pth")))
+        assert stored["epoch"] == 1
+        adapter.load_state_dict(stored[f"{part}_adapter"])
+        optimiser = torch.optim.Adam(adapter.parameters(), lr=1.0, betas=(0.5, 0.999))
+        optimiser.load_state_dict(stored[f"{part}_optimizer"])
+        assert optimiser.param_groups[0]["lr"] == {"text": 1e-5, "image": 5e-4}[part]
+
+
+class Harmful:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("name", ["text_adapter.pth", "image_adapter_1.pth"])
+@pytest.mark.parametrize("change", ["code", "cut", "foreign", "nan", "epochs"])
+def test_a_bad_official_file_is_an_error_that_names_it(
+    tmp_path: Path, name: str, change: str
+) -> None:
+    official(tmp_path)
+    path, part = tmp_path / name, "text_adapter" if "text" in name else "image_adapter"
+    content = torch.load(path)
+    match change:
+        case "code":
+            torch.save({"epoch": 1, part: Harmful(tmp_path / "ran")}, path)
+        case "cut":
+            path.write_bytes(path.read_bytes()[:-1000])
+        case "foreign":
+            torch.save(content[part], path)
+        case "nan":
+            next(iter(content[part].values()))[0, 0] = torch.nan
+            torch.save(content, path)
+        case "epochs":
+            torch.save(content | {"epoch": "last"}, path)
+    with pytest.raises(WeightsError, match=name.replace(".", r"\.")):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_official_folder_needs_the_clip_it_was_trained_on(tmp_path: Path) -> None:
+    detector = official(tmp_path)
+    source = tmp_path / "clip.safetensors"
+    save_clip(source, detector.backbone.config, dict(detector.backbone.clip.state_dict()))
+    with pytest.raises(WeightsError, match="vision width 64 instead of 1024"):
+        build_detector(
+            replace(
+                load_checkpoint(tmp_path), clip=find_clip(load_checkpoint(tmp_path), str(source))
+            )
+        )
+    with pytest.raises(WeightsError, match="518 is no multiple of patch size 8; name the size"):
+        load_detector(tmp_path, clip=str(source))
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\x08" + bytes(7) + b"{}"])
@@ -72,12 +175,80 @@ def test_folder_without_official_files_is_an_error(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_a_tensor_too_few_or_of_another_shape_is_an_error() -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text_adapter.0.fc.0.weight": None}, r"text_adapter\.0\.fc\.0\.weight is missing"),
+        (
+            {"text_adapter.0.fc.0.weight": torch.zeros(3, 3)},
+            r"text_adapter\.0\.fc\.0\.weight is 3×3 instead of 32×32",
+        ),
+        ({"text_adapter.7.fc.0.weight": torch.zeros(1)}, r"text_adapter\.7.* is left over"),
+        ({"backbone.clip.visual.proj": torch.zeros(64, 32)}, r"backbone.* is left over"),
+    ],
+)
+def test_every_tensor_must_fit(change: dict, message: str) -> None:
     checkpoint = as_checkpoint(tiny_detector())
-    for change in ({}, {"text_adapter.0.fc.0.weight": torch.zeros(3, 3)}):
-        tensors = dict(checkpoint.tensors) | change
-        if not change:
-            del tensors["text_adapter.0.fc.0.weight"]
-        object.__setattr__(checkpoint, "tensors", tensors)
-        with pytest.raises(WeightsError, match=r"text_adapter\.0\.fc\.0\.weight"):
-            build_detector(checkpoint)
+    tensors = {n: t for n, t in {**checkpoint.tensors, **change}.items() if t is not None}
+    for check in (build_detector, check_checkpoint):
+        with pytest.raises(WeightsError, match=message):
+            check(replace(checkpoint, tensors=tensors))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": None}, "no method None"),
+        ({"method": "winclip"}, "no method 'winclip'; there are"),
+        ({"backbone": {"activation": "gelu"}}, "is broken: its description"),
+        ({"backbone": None}, "is broken: its description"),
+        ({"method_config": {"levels": [9]}}, "the configuration of aaclip: .*levels"),
+        ({"method_config": {"colour": "red"}}, "the configuration of aaclip: .*colour"),
+        ({"method_config": 3}, "is broken: its description"),
+    ],
+)
+def test_a_broken_description_is_an_error_that_names_the_file(
+    tmp_path: Path, change: dict, message: str
+) -> None:
+    path = tmp_path / "m.safetensors"
+    save_checkpoint(path, as_checkpoint(tiny_detector()))
+    content, described = read_weight_file(path)
+    broken = tmp_path / "broken.safetensors"
+    write_weight_file(broken, content, {**(described or {}), **change})
+    with pytest.raises(WeightsError, match=rf"broken\.safetensors.*{message}"):
+        load_detector(broken)
+
+
+def test_adapters_run_on_the_clip_they_were_trained_on_and_no_other(tmp_path: Path) -> None:
+    detector, path = tiny_detector(), tmp_path / "m.safetensors"
+    same = {n: t.clone() for n, t in detector.backbone.clip.state_dict().items()}
+    save_checkpoint(path, as_checkpoint(detector))
+    stored = load_checkpoint(path)
+    assert stored.clip_digest
+    save_checkpoint(path, replace(stored, clip=None))
+    save_file(same, tmp_path / "same.safetensors")
+    load_detector(path, clip=str(tmp_path / "same.safetensors"))
+    save_file(same | {"logit_scale": torch.tensor(3.0)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"m\.safetensors: .*other\.safetensors is not the CLIP"):
+        load_detector(path, clip=str(tmp_path / "other.safetensors"))
+    with pytest.raises(WeightsError, match="not inside it: name that CLIP with --clip"):
+        load_detector(path)
+
+
+def test_a_clip_alone_is_no_detector(tmp_path: Path) -> None:
+    detector, path = tiny_detector(), tmp_path / "clip.safetensors"
+    save_clip(path, detector.backbone.config, dict(detector.backbone.clip.state_dict()))
+    assert load_checkpoint(path).method == "clip"
+    with pytest.raises(WeightsError, match=r"clip\.safetensors: this is a CLIP alone"):
+        load_detector(path)
+
+
+def test_an_embedded_model_is_loaded_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    save_checkpoint(tmp_path / "small.safetensors", as_checkpoint(tiny_detector(), note="inside"))
+    _, checkpoint = load_detector("small")
+    assert checkpoint.note == "inside"
+    with pytest.raises(WeightsError, match=r"no checkpoint at smaller; .* this package: small$"):
+        load_detector("smaller")
