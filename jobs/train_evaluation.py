@@ -89,10 +89,10 @@ def score_held_out(
     found = HeldOutScores()
     anchors: dict[str, Tensor] = {}
     for batch in batches:
+        names = [item.class_name for item in batch.items]
+        if new := sorted(set(names) - set(anchors)):
+            anchors |= dict(zip(new, detector.encode_text(new), strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            names = [item.class_name for item in batch.items]
-            if new := sorted(set(names) - set(anchors)):
-                anchors |= dict(zip(new, detector.encode_text(new), strict=True))
             scores = detector(batch.pixels.to(device), torch.stack([anchors[n] for n in names]))
         found.add(detector, batch, PatchScores(scores.maps.float(), scores.image.float()))
     return found

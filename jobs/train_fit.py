@@ -19,6 +19,9 @@ from jobs.train_worker import run_worker
 ATTEMPTS = 3
 """How often the workers are started, if one of them is lost each time."""
 LISTEN_S = 0.5
+WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""OpenMP's threads wait for each other in a spinning loop, which on CPUs that others use too (the
+loader, another process) made steps up to ten times as long; asleep they lose next to nothing."""
 Take = Callable[[dict[str, Any]], None]
 
 
@@ -73,7 +76,11 @@ def _fit_once(job: TrainingJob, scaling: ScalingConfig, take: Take) -> dict[str,
             run_worker,
             train_loop_config={"job": job, "events": events},
             scaling_config=scaling,
-            run_config=RunConfig(name="run", storage_path=unused),
+            run_config=RunConfig(
+                name="run",
+                storage_path=unused,
+                worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
+            ),
         )
         # In a thread, so that this one can print, and be interrupted.
         thread = threading.Thread(target=_run, args=(trainer, outcome), daemon=True)
