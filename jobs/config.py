@@ -97,8 +97,11 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     settings["output"] = rooted(settings["output"], "output")
     if settings["checkpoint"] not in embedded():
         settings["checkpoint"] = absolute(settings["checkpoint"])
-    if settings.get("clip") and is_file(settings["clip"]):
-        settings["clip"] = absolute(settings["clip"])
+    clip = settings.get("clip")
+    if clip and is_file(clip):
+        if not Path(clip).is_file():
+            raise ConfigError(f"--clip {clip}: no such file, nor a model that open_clip publishes")
+        settings["clip"] = absolute(clip)
     try:
         for name, kind in (("domain", Domain), ("plane", Plane)):
             if settings.get(name) is not None:

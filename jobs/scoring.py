@@ -80,7 +80,7 @@ class Scorer:
         self.settings = settings
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.detector: Detector
-        self.detector, _ = load_detector(Path(settings.checkpoint), clip=settings.clip)
+        self.detector, _ = load_detector(settings.checkpoint, clip=settings.clip)
         self.detector.to(self.device)  # type: ignore[attr-defined]
         wants_bf16 = {"auto": self.device.type == "cuda", "bf16": True, "fp32": False}
         self.bf16 = wants_bf16[settings.precision]

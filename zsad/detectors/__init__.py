@@ -23,6 +23,7 @@ __all__ = [
     "PatchScores",
     "build_detector",
     "check_checkpoint",
+    "complete_checkpoint",
     "find_clip",
     "load_detector",
 ]
@@ -51,11 +52,25 @@ def load_detector(path: str | Path, *, clip: str | None = None) -> tuple[Detecto
     Raises:
         WeightsError: something is missing, broken, or does not fit.
     """
+    checkpoint = complete_checkpoint(path, clip=clip)
+    try:
+        return build_detector(checkpoint), checkpoint
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def complete_checkpoint(path: str | Path, *, clip: str | None = None) -> Checkpoint:
+    """Read a checkpoint and put the CLIP inside that it runs on; arguments as `load_detector`.
+
+    Raises:
+        WeightsError: something is missing or broken, or the CLIP is not the right one.
+    """
     checkpoint = load_checkpoint(path)
     if clip and Path(path).is_dir():
         checkpoint = load_checkpoint(path, clip=load_clip(clip)[0])  # the folder does not say
     try:
-        return build_detector(replace(checkpoint, clip=find_clip(checkpoint, clip))), checkpoint
+        _method(checkpoint)
+        return replace(checkpoint, clip=find_clip(checkpoint, clip))
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
@@ -73,10 +88,12 @@ def find_clip(checkpoint: Checkpoint, source: str | None) -> StateDict:
     if source is None:
         if checkpoint.clip is not None:
             return checkpoint.clip
-        if checkpoint.backbone.architecture != OPENAI_ARCHITECTURE:
+        architecture = checkpoint.backbone.architecture
+        if architecture != OPENAI_ARCHITECTURE:
+            trained_on = architecture if isinstance(architecture, str) else "a CLIP of its own"
             raise WeightsError(
-                f"the checkpoint was trained on {checkpoint.backbone.architecture}, which is not "
-                "inside it: name that CLIP with --clip"
+                f"it was trained on {trained_on}, not OpenAI's {OPENAI_ARCHITECTURE}, and has none "
+                "inside: name that CLIP with --clip"
             )
     return load_clip(source or "openai", checkpoint.backbone, digest=checkpoint.clip_digest)[1]
 
@@ -108,16 +125,20 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
 
 def _assemble(checkpoint: Checkpoint) -> nn.Module:
     """Build the method on its CLIP, without its own weights."""
-    if checkpoint.method == CLIP_METHOD:
-        raise WeightsError("this is a CLIP alone, no detector: pass it with --clip")
-    if checkpoint.method not in DETECTORS:
-        raise WeightsError(f"no method {checkpoint.method!r}; there are {sorted(DETECTORS)}")
-    method = DETECTORS[checkpoint.method]
+    method = _method(checkpoint)
     try:
         config = method.read_config(checkpoint.method_config)
         return method.build(Backbone(checkpoint.backbone, checkpoint.clip), config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"the configuration of {checkpoint.method}: {error}") from error
+
+
+def _method(checkpoint: Checkpoint) -> Method:
+    if checkpoint.method == CLIP_METHOD:
+        raise WeightsError("this is a CLIP alone, no detector: pass it with --clip")
+    if checkpoint.method not in DETECTORS:
+        raise WeightsError(f"no method {checkpoint.method!r}; there are {sorted(DETECTORS)}")
+    return DETECTORS[checkpoint.method]
 
 
 def _check_fit(module: nn.Module, checkpoint: Checkpoint) -> None:
