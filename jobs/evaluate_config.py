@@ -17,6 +17,7 @@ from jobs.config import PRECISIONS
 from jobs.evaluation_table import PUBLISHED
 from jobs.settings import ConfigError, read_yaml, rooted
 from zsad.detectors import Domain
+from zsad.weights import embedded
 
 
 class ScoreRule(StrEnum):
@@ -98,7 +99,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> EvaluateConfig:
         if not settings.get(name):
             raise ConfigError(f"--{name} is missing (see --help)")
     for name in ("data", "output", "root", "descriptions", "checkpoint"):
-        if settings.get(name):
+        if settings.get(name) and settings[name] not in embedded():
             settings[name] = rooted(settings[name], name)
     try:
         settings["domain"] = Domain(settings["domain"])
@@ -123,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--descriptions", metavar="FILE", help="YAML: class names → what prompts call them")
     add("--output", metavar="URI", help="folder of metrics.json and metrics.csv")
     add("--checkpoint", metavar="PATH", help="trained weights: .safetensors or official folder")
-    add("--clip", metavar="openai|FILE", help="CLIP weights, if the checkpoint brings none")
+    add("--clip", metavar="openai|ARCHITECTURE/TAG|FILE", help="CLIP, if the checkpoint has none")
     add("--scores", choices=[rule.value for rule in ScoreRule], help="rule of the image scores")
     add("--dataset", choices=sorted(PUBLISHED), help="show what was published on this benchmark")
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")

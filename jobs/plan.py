@@ -18,6 +18,7 @@ from io_adapters.scan import Failure, Kind, ScanRef
 from jobs.config import DEFAULT_CLASS, ScoreConfig
 from jobs.progress import EVERY_S
 from jobs.settings import ConfigError
+from zsad.backbone import is_file
 from zsad.checkpoints import Checkpoint, digest_of
 from zsad.detectors import Domain
 
@@ -90,10 +91,10 @@ def make_plan(config: ScoreConfig, model: Checkpoint) -> Plan:
 
 def run_settings(config: ScoreConfig, model: Checkpoint) -> dict[str, Any]:
     """Return the settings that change scores: results of others are never mixed with these."""
-    local_clip = config.clip not in (None, "openai")
+    clip = config.clip
     return {
         "model": model.digest,
-        "clip": digest_of([Path(str(config.clip))]) if local_clip else config.clip,
+        "clip": digest_of([Path(clip)]) if clip and is_file(clip) else clip,
         "precision": config.precision,
         "plane": config.plane.value,
         "domain": config.domain,

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jobs.cluster import RunError
 from jobs.config import ScoreConfig, parse_config
@@ -25,7 +24,8 @@ from jobs.plan import make_plan
 from jobs.run import Run
 from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
-from zsad.checkpoints import Checkpoint, load_checkpoint
+from zsad.checkpoints import Checkpoint
+from zsad.detectors import complete_checkpoint
 
 SCORED, RUN_FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -56,19 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_model(config: ScoreConfig) -> Checkpoint:
-    """Load the checkpoint's description.
+    """Load the model once here, where an error is one line, before workers load theirs.
 
     Raises:
-        ConfigError: another method was asked for, or the CLIP weights are not there.
-        WeightsError: there is no usable checkpoint.
+        ConfigError: another method was asked for.
+        WeightsError: there is no usable checkpoint, or its CLIP is not there or another one.
     """
-    checkpoint = load_checkpoint(Path(config.checkpoint))
+    checkpoint = complete_checkpoint(config.checkpoint, clip=config.clip)
     if config.detector not in (None, checkpoint.method):
         raise ConfigError(
             f"--detector {config.detector}: {config.checkpoint} holds {checkpoint.method}"
         )
-    if config.clip not in (None, "openai") and not Path(str(config.clip)).is_file():
-        raise ConfigError(f"--clip {config.clip}: no such file")
     return checkpoint
 
 
