@@ -56,6 +56,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
+    """Return a duration as people write it: "1:05", "2:03:04"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

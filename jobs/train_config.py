@@ -92,10 +92,6 @@ class TrainConfig:
         if share is not None and not (_is_number(share) and 0 <= share < 1):
             raise ConfigError(f"held_out {share!r}: a share is a number in 0…1, below 1")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for `train.json`."""
-        return dataclasses.asdict(self)
-
 
 def parse_train_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     """Build the configuration from `--config FILE.yaml` and what the command line overrides.

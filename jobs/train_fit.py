@@ -76,7 +76,7 @@ def _fit_once(job: TrainingJob, scaling: ScalingConfig, take: Take) -> dict[str,
             run_worker,
             train_loop_config={"job": job, "events": events},
             scaling_config=scaling,
-            run_config=RunConfig(
+            run_config=RunConfig(  # type: ignore[call-arg]  # ray.train's annotations are of V1
                 name="run",
                 storage_path=unused,
                 worker_runtime_env={"env_vars": WORKER_ENVIRONMENT},
@@ -114,4 +114,5 @@ def _run(trainer: TorchTrainer, outcome: list[Any]) -> None:
 def _lost_worker(error: Exception) -> bool:
     """Tell whether a process is gone; the others then fail too, waiting for it."""
     failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else [error]
-    return any(isinstance(failure, RayActorError) for failure in failures)
+    causes = [getattr(failure, "health_check_failure", failure) for failure in failures]
+    return any(isinstance(cause, RayActorError) for cause in causes)

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from training_runs import RECIPE, job_of, loop_of, write_config
 
 from jobs.train import RUN_FAILED, TRAINED, WRONG_USAGE, main
+from jobs.train_fit import fit
+from jobs.train_loop import TrainingJob, TrainingLoop, Worker
 from zsad.checkpoints import Checkpoint, load_checkpoint
 from zsad.detectors import load_detector
 
@@ -123,21 +126,73 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     assert losses[0] == losses[1]
 
 
-def test_two_workers_share_a_run_and_agree(
-    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_workers_share_a_run(small_ray: None, tmp_path: Path) -> None:
     """What they train is what one worker trains, but for the order of sums.
 
     The official stage 1 is another matter: its attention sees the pictures of a worker.
     """
     recipe = RECIPE | {"kind": "paper", "text_epochs": 1, "image_epochs": 1}
-    one = write_config(tmp_path / "one", recipe=recipe)
-    two = write_config(tmp_path / "two", recipe=recipe)
-    assert main(["--config", str(one)]) == TRAINED
-    assert main(["--config", str(two), "--workers", "2"]) == TRAINED
-    for alone, together in zip(record(one)["epochs"], record(two)["epochs"], strict=True):
-        assert together["losses"]["loss"] == pytest.approx(alone["losses"]["loss"], rel=1e-3)
-        assert together["images"] == alone["images"] == 12
+    file = write_config(tmp_path, recipe=recipe)
+    assert main(["--config", str(file), "--workers", "2"]) == TRAINED
+    alone = loop_of(job_of(write_config(tmp_path / "alone", recipe=recipe))).run()
+    for one, shared in zip(alone["epochs"], record(file)["epochs"], strict=True):
+        assert shared["losses"]["loss"] == pytest.approx(one["losses"]["loss"], rel=1e-3)
+        assert shared["images"] == one["images"] == 12
+
+
+def test_workers_agree_on_the_weights_and_on_what_is_held_out(
+    small_ray: None, tmp_path: Path
+) -> None:
+    @ray.remote(num_cpus=1)
+    def run(job: TrainingJob, rank: int, meeting: str) -> dict[str, Any]:
+        torch.distributed.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2
+        )
+        worker = Worker(rank=rank, workers=2, device=torch.device("cpu"), loaders=0)
+        return TrainingLoop(job, worker, lambda event: None).run()
+
+    job = job_of(write_config(tmp_path, recipe=RECIPE | {"text_epochs": 1, "image_epochs": 2}))
+    first, second = ray.get([run.remote(job, rank, str(tmp_path / "meet")) for rank in (0, 1)])
+    assert first["weights"] == second["weights"]
+    held_out = [[one.get("held_out") for one in each["epochs"]] for each in (first, second)]
+    assert held_out[0] == held_out[1]
+
+
+def test_a_lost_worker_is_started_again(small_ray: None, tmp_path: Path) -> None:
+    killed: list[int] = []
+    told: list[dict[str, Any]] = []
+
+    def take(event: dict[str, Any]) -> None:
+        told.append(event)
+        if event.get("epoch", {}).get("stage") == "image_adapter" and not killed:
+            killed.extend(workers_of_this_ray())
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+
+    job = job_of(write_config(tmp_path, recipe=RECIPE | {"image_epochs": 12}))
+    result = fit(job, take)
+    assert killed
+    assert any("a worker was lost" in str(event.get("phase")) for event in told)
+    assert [one["epoch"] for one in result["epochs"][2:]] == list(range(1, 13))
+
+
+def workers_of_this_ray() -> list[int]:
+    """Return the training processes whose parent is this session's own raylet."""
+    session = ray._private.worker._global_node.get_session_dir_path()
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and "ray::RayTrainWorker" in words_of(process):
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if session in words_of(Path("/proc") / parent):
+                found.append(int(process.name))
+    return found
+
+
+def words_of(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:  # it has just ended
+        return ""
 
 
 def test_a_broken_picture_is_named_and_no_trace_is_shown(
@@ -161,7 +216,7 @@ def test_a_broken_picture_is_named_and_no_trace_is_shown(
         ({"recipe": {"image_rate": 1}}, "recipe: no setting ['image_rate']"),
         ({"method_config": {"levels": [4, 2]}}, "method_config: levels must ascend"),
         ({"data": [{"uri": "/nowhere", "domain": "industrial"}]}, "/nowhere"),
-        ({"held_out": 0.999, "shots": 0}, "shots 0"),
+        ({"shots": 0}, "shots 0"),
     ],
 )
 def test_wrong_usage_is_one_line_that_names_the_setting(
