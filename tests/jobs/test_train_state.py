@@ -50,6 +50,12 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [STATE]
 
 
+def test_the_state_can_be_in_a_bucket() -> None:
+    save_state("memory://runs/one", TrainingState(stage=1, trained={"w": torch.ones(2)}))
+    assert load_state("memory://runs/one").stage == 1
+    assert load_state("memory://runs/two").stage == 0
+
+
 def test_without_a_file_a_run_begins(tmp_path: Path) -> None:
     state = load_state(str(tmp_path))
     assert (state.stage, state.epoch, state.trained) == (0, 0, None)
