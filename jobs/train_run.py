@@ -111,6 +111,10 @@ class TrainingRun:
             "written": None,
             "settings": self._settings(),
             "data": self.lists.provenance,
+            "images": {
+                "training": len(self.lists.training),
+                "held_out": len(self.lists.held_out),
+            },
             "versions": {
                 "python": platform.python_version(),
                 **{name: version(name) for name in PACKAGES},
@@ -160,6 +164,7 @@ class TrainingRun:
             note=self.config.note,
             training={
                 "data": self.record["data"],
+                "images": self.record["images"],
                 "recipe": self.record["settings"]["recipe"],
                 "shots": self.config.shots,
                 "seed": self.config.seed,

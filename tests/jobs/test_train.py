@@ -54,6 +54,7 @@ def test_the_checkpoint_is_a_detector_with_its_story(unbroken: Path) -> None:
     story = checkpoint.training
     assert story["recipe"]["image_lr"] == RECIPE["image_lr"]
     assert [one["images"] for one in story["data"]] == [20]
+    assert story["images"] == {"training": 12, "held_out": 8}
     assert story["versions"]["torch"] == torch.__version__.split("+")[0]
     assert str(unbroken.parent) not in json.dumps(story)
 
