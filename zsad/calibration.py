@@ -51,8 +51,8 @@ def calibrate(
     """Measure what is usual, and what a defect looks like.
 
     A normal picture's median peak becomes 0 and a defective one's 1, but 1 is at least a standard
-    deviation above 0: a detector that sees no difference is not made to see one. Heat begins where 1 in 200 pixels of normal
-    pictures lies, and is full at a defective picture's median peak.
+    deviation above 0: a detector that sees no difference is not made to see one. Heat begins where
+    1 in 200 pixels of normal pictures lies, and is full at a defective picture's median peak.
 
     Args:
         detector: renders the maps.
