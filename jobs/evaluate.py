@@ -29,9 +29,9 @@ from ray.exceptions import RayError
 from io_adapters import storage
 from io_adapters.datasets import DatasetError, LabelledImage, read_labelled
 from jobs.cluster import RunError, connect
-from jobs.evaluate_config import EvaluateConfig, ScoreRule, parse_config
-from jobs.evaluation import Evaluation
-from jobs.evaluation_table import PUBLISHED, as_csv, as_text, mean_of
+from jobs.evaluation.config import EvaluateConfig, ScoreRule, parse_config
+from jobs.evaluation.run import Evaluation
+from jobs.evaluation.table import PUBLISHED, as_csv, as_text, mean_of
 from jobs.progress import Progress
 from jobs.run import describe_model
 from jobs.settings import ConfigError

@@ -21,9 +21,9 @@ from collections.abc import Sequence
 
 from jobs.cluster import RunError
 from jobs.settings import ConfigError
-from jobs.train_config import parse_train_config
-from jobs.train_lists import read_lists
-from jobs.train_run import TrainingRun
+from jobs.training.config import parse_train_config
+from jobs.training.lists import read_lists
+from jobs.training.run import TrainingRun
 from zsad.backbone import WeightsError
 
 TRAINED, RUN_FAILED, WRONG_USAGE = 0, 1, 2

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import as_checkpoint
 
 from jobs.evaluate import EVALUATED, RUN_FAILED, SOME_FAILED, WRONG_USAGE, main
-from jobs.evaluation import Evaluation, Judged, published_scores
+from jobs.evaluation.run import Evaluation, Judged, published_scores
 from zsad.checkpoints import save_checkpoint
 from zsad.detectors import Domain, load_detector
 from zsad.preprocess import squash

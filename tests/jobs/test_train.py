@@ -17,8 +17,8 @@ import torch
 from training_runs import RECIPE, job_of, loop_of, write_config
 
 from jobs.train import RUN_FAILED, TRAINED, WRONG_USAGE, main
-from jobs.train_fit import fit
-from jobs.train_loop import TrainingJob, TrainingLoop, Worker
+from jobs.training.fit import fit
+from jobs.training.loop import TrainingJob, TrainingLoop, Worker
 from zsad.checkpoints import Checkpoint, load_checkpoint
 from zsad.detectors import load_detector
 
@@ -78,7 +78,7 @@ def test_ray_trains_what_the_loop_trains(unbroken: Path, tmp_path: Path) -> None
 
 
 def test_a_second_start_trains_nothing(unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.train_run.fit", lambda *_: pytest.fail("it trains again"))
+    monkeypatch.setattr("jobs.training.run.fit", lambda *_: pytest.fail("it trains again"))
     before = (unbroken.parent / "out" / "model.safetensors").read_bytes()
     assert main(["--config", str(unbroken)]) == TRAINED
     assert (unbroken.parent / "out" / "model.safetensors").read_bytes() == before

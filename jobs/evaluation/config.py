@@ -14,7 +14,7 @@ import yaml
 
 from io_adapters import storage
 from jobs.config import PRECISIONS
-from jobs.evaluation_table import PUBLISHED
+from jobs.evaluation.table import PUBLISHED
 from jobs.settings import ConfigError, read_yaml, rooted
 from zsad.detectors import Domain
 from zsad.weights import embedded

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from io_adapters.datasets import LabelledImage
-from jobs.train_batches import HeldOutBatch
+from jobs.training.batches import HeldOutBatch
 from zsad.calibration import Calibration, calibrate, chunks_of_domains
 from zsad.detectors import Domain, PatchScores
 from zsad.metrics import PixelCounts, rank_images

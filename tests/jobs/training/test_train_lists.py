@@ -12,8 +12,8 @@ import pytest
 from labelled import save, write_labelled
 
 from jobs.settings import ConfigError
-from jobs.train_config import LabelledSet, TrainConfig
-from jobs.train_lists import TrainingLists, read_lists
+from jobs.training.config import LabelledSet, TrainConfig
+from jobs.training.lists import TrainingLists, read_lists
 from zsad.detectors import Domain
 
 

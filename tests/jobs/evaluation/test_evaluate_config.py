@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.evaluate_config import EvaluateConfig, ScoreRule, parse_config
+from jobs.evaluation.config import EvaluateConfig, ScoreRule, parse_config
 from jobs.settings import ConfigError
 from zsad.detectors import Domain
 

@@ -12,7 +12,7 @@ from labelled import write_labelled
 from tiny import TINY_CLIP
 
 from io_adapters.datasets import read_labelled
-from jobs.train_batches import (
+from jobs.training.batches import (
     BrokenImageError,
     HeldOutPictures,
     Moment,

@@ -13,8 +13,8 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from jobs.cluster import RunError, largest_share
-from jobs.train_loop import TrainingJob
-from jobs.train_worker import run_worker
+from jobs.training.loop import TrainingJob
+from jobs.training.worker import run_worker
 
 ATTEMPTS = 3
 """How often the workers are started, if one of them is lost each time."""

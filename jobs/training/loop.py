@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from jobs.progress import EVERY_S
-from jobs.train_batches import HeldOutPictures, Pictures, TrainingPictures, epoch_batches, load
-from jobs.train_config import TrainConfig
-from jobs.train_evaluation import HeldOutResult, gathered, judge, score_held_out
-from jobs.train_lists import TrainingLists
-from jobs.train_state import TrainingState, load_state, save_state
+from jobs.training.batches import HeldOutPictures, Pictures, TrainingPictures, epoch_batches, load
+from jobs.training.config import TrainConfig
+from jobs.training.evaluation import HeldOutResult, gathered, judge, score_held_out
+from jobs.training.lists import TrainingLists
+from jobs.training.state import TrainingState, load_state, save_state
 from zsad.backbone import Backbone, BackboneConfig, load_clip
 from zsad.detectors import DETECTORS
 from zsad.training import TRAINERS, Stage, TrainingBatch

@@ -10,9 +10,9 @@ import pytest
 import torch
 from training_runs import RECIPE, job_of, loop_of, write_config
 
-from jobs import train_loop
-from jobs.train_loop import Meter, TrainingError, TrainingLoop, Worker
-from jobs.train_state import load_state, save_state
+from jobs.training import loop as train_loop
+from jobs.training.loop import Meter, TrainingError, TrainingLoop, Worker
+from jobs.training.state import load_state, save_state
 from zsad.training.aaclip import ImageStage
 
 

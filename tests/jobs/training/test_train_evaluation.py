@@ -10,8 +10,8 @@ from tiny import tiny_detector
 from torch import Tensor
 
 from io_adapters.datasets import LabelledImage
-from jobs.train_batches import HeldOutBatch
-from jobs.train_evaluation import HeldOutScores, judge, score_held_out
+from jobs.training.batches import HeldOutBatch
+from jobs.training.evaluation import HeldOutScores, judge, score_held_out
 from zsad.detectors import Domain, PatchScores
 from zsad.detectors.aaclip import AAClip, AAClipConfig
 from zsad.maps import upsample

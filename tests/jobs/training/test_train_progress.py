@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.train_progress import Progress, epoch_line, step_line
+from jobs.training.progress import Progress, epoch_line, step_line
 
 LOSSES = {"loss": 1.25, "focal": 0.0312}
 

@@ -15,7 +15,7 @@ import numpy as np
 from io_adapters.datasets import DatasetError, LabelledImage, read_labelled
 from io_adapters.storage import absolute
 from jobs.settings import ConfigError
-from jobs.train_config import LabelledSet, TrainConfig
+from jobs.training.config import LabelledSet, TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,10 +10,10 @@ import yaml
 from labelled import write_labelled
 from tiny import tiny_detector
 
-from jobs.train_config import TrainConfig, parse_train_config
-from jobs.train_lists import read_lists
-from jobs.train_loop import TrainingJob, TrainingLoop, Worker
-from jobs.train_run import load_clip_for
+from jobs.training.config import TrainConfig, parse_train_config
+from jobs.training.lists import read_lists
+from jobs.training.loop import TrainingJob, TrainingLoop, Worker
+from jobs.training.run import load_clip_for
 from zsad.checkpoints import save_clip
 from zsad.weight_files import digest_of_values
 

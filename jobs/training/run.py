@@ -22,11 +22,11 @@ import safetensors.torch
 from io_adapters import storage
 from jobs.cluster import connect
 from jobs.settings import ConfigError
-from jobs.train_config import TrainConfig
-from jobs.train_fit import fit
-from jobs.train_lists import TrainingLists, digest_of_list
-from jobs.train_loop import TrainingJob
-from jobs.train_progress import Progress
+from jobs.training.config import TrainConfig
+from jobs.training.fit import fit
+from jobs.training.lists import TrainingLists, digest_of_list
+from jobs.training.loop import TrainingJob
+from jobs.training.progress import Progress
 from zsad.backbone import OPENAI_ARCHITECTURE, BackboneConfig, StateDict, load_clip
 from zsad.calibration import Calibration
 from zsad.checkpoints import Checkpoint, save_checkpoint

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from jobs.evaluation_table import METRICS, PUBLISHED, Row, as_csv, as_text, mean_of
+from jobs.evaluation.table import METRICS, PUBLISHED, Row, as_csv, as_text, mean_of
 
 ROWS = [
     Row("nut", 4, 2, dict.fromkeys(METRICS, 0.5)),

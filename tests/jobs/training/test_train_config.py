@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobs.settings import ConfigError
-from jobs.train_config import LabelledSet, TrainConfig, parse_train_config
+from jobs.training.config import LabelledSet, TrainConfig, parse_train_config
 from zsad.detectors import Domain
 
 USUAL = "data: [{uri: /data/visa, domain: industrial}]\noutput: /out\n"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from jobs.train_state import STATE, StateError, TrainingState, load_state, save_state
+from jobs.training.state import STATE, StateError, TrainingState, load_state, save_state
 
 
 class Bomb:

@@ -23,8 +23,8 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from io_adapters.datasets import LabelledImage, read_image, read_mask
 from io_adapters.scan import Failure, Kind, ScanRef, Stage
-from jobs.evaluate_config import EvaluateConfig, ScoreRule
-from jobs.evaluation_table import Row
+from jobs.evaluation.config import EvaluateConfig, ScoreRule
+from jobs.evaluation.table import Row
 from jobs.scoring import failure_from, failure_json
 from jobs.stages import IMAGES_PER_BLOCK
 from zsad.checkpoints import Checkpoint

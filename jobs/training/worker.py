@@ -13,9 +13,9 @@ import ray.train.torch
 import torch
 from ray.util.queue import Queue
 
-from jobs.train_batches import BrokenImageError
-from jobs.train_loop import TrainingError, TrainingJob, TrainingLoop, Worker
-from jobs.train_state import StateError
+from jobs.training.batches import BrokenImageError
+from jobs.training.loop import TrainingError, TrainingJob, TrainingLoop, Worker
+from jobs.training.state import StateError
 from zsad.backbone import WeightsError
 
 EXPLAINED = (BrokenImageError, StateError, TrainingError, WeightsError)

@@ -1,0 +1,1 @@
+"""What `jobs/evaluate.py` is made of."""

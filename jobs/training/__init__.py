@@ -1,0 +1,1 @@
+"""What `jobs/train.py` is made of."""
