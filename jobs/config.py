@@ -11,12 +11,12 @@ from typing import Any
 
 from io_adapters.scan import Kind, Plane
 from io_adapters.storage import absolute
+from jobs.model import PRECISIONS
 from jobs.settings import ConfigError, read_yaml, rooted
 from zsad.backbone import is_file
 from zsad.detectors import DETECTORS, Domain
 from zsad.weights import embedded
 
-PRECISIONS = ("auto", "fp32", "bf16")
 DEFAULT_CLASS = {Domain.INDUSTRIAL: "object", Domain.MEDICAL: "scan"}
 """What a picture is taken to show where nobody says it; AA-CLIP calls brain slices a "scan" too."""
 

@@ -21,8 +21,8 @@ from io_adapters.nifti import encode_nifti
 from io_adapters.overlay import overlay_png
 from io_adapters.results import Record, commit_scan, scan_folder
 from io_adapters.scan import Failure, Geometry, Kind, ScanError, ScanRef, Stage
-from zsad.detectors import Detector, Domain, PatchScores, load_detector
-from zsad.preprocess import squash
+from jobs.model import Model
+from zsad.detectors import Domain, PatchScores
 from zsad.scores import pool_slices
 
 WORST_SLICES = 3
@@ -76,15 +76,13 @@ class Scorer:
     """Scores and commits batches of scans; one per device, built once per worker process."""
 
     def __init__(self, settings: ScorerSettings) -> None:
-        torch.set_num_threads(settings.threads)
         self.settings = settings
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.detector: Detector
-        self.detector, _ = load_detector(settings.checkpoint, clip=settings.clip)
-        self.detector.to(self.device)  # type: ignore[attr-defined]
-        wants_bf16 = {"auto": self.device.type == "cuda", "bf16": True, "fp32": False}
-        self.bf16 = wants_bf16[settings.precision]
-        self.anchors: dict[str, torch.Tensor] = {}
+        self.model = Model(
+            settings.checkpoint,
+            clip=settings.clip,
+            precision=settings.precision,
+            threads=settings.threads,
+        )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """Take rows of `jobs.stages.read_row`; return one `outcome`, a JSON string, per row."""
@@ -104,22 +102,19 @@ class Scorer:
             outcomes[row] = outcomes[row] or self._publish(scan)
         return {"outcome": outcomes}
 
-    @torch.inference_mode()
     def score(self, scans: list[ScanInFlight]) -> None:
         """Fill in the patch maps and image scores of scans, in full batches across scans."""
-        h, w = self._grid
+        h, w = self.model.grid
         for scan in scans:
             scan.patch_maps = np.full((len(scan.display), h, w), np.nan, np.float32)
             scan.image_scores = np.full(len(scan.display), np.nan, np.float32)
         for chunk in _chunks(scans, self.settings.batch_size):
-            side = self.detector.backbone_config.image_size
-            pixels = np.stack([squash(scan.display[s], side) for scan, s in chunk])
-            anchors = torch.stack([self._anchors_of(scan.meta["class_name"]) for scan, _ in chunk])
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                scores = self.detector(torch.from_numpy(pixels).to(self.device), anchors)
-            maps, image = scores.maps.cpu().numpy(), scores.image.cpu().numpy()
-            for n, (scan, s) in enumerate(chunk):
-                scan.patch_maps[s], scan.image_scores[s] = maps[n], image[n]
+            scores = self.model.score(
+                [scan.display[s] for scan, s in chunk],
+                [scan.meta["class_name"] for scan, _ in chunk],
+            )
+            for (scan, s), map_, image in zip(chunk, scores.maps, scores.image, strict=True):
+                scan.patch_maps[s], scan.image_scores[s] = map_.numpy(), image.item()
 
     def _score_alone(self, scans: dict[int, ScanInFlight], outcomes: list[str]) -> None:
         """Find the scan that made a batch fail, so that its batch mates are not blamed."""
@@ -128,17 +123,6 @@ class Scorer:
                 self.score([scan])
             except Exception as error:
                 outcomes[row] = failure_json(scan.ref, Stage.SCORE, error)
-
-    @property
-    def _grid(self) -> tuple[int, int]:
-        backbone = self.detector.backbone_config
-        cells = backbone.image_size // backbone.model_config()["vision_cfg"]["patch_size"]
-        return cells, cells
-
-    def _anchors_of(self, class_name: str) -> torch.Tensor:
-        if class_name not in self.anchors:
-            self.anchors[class_name] = self.detector.encode_text([class_name])[0]
-        return self.anchors[class_name]
 
     @torch.inference_mode()
     def _publish(self, scan: ScanInFlight) -> str:
@@ -152,7 +136,7 @@ class Scorer:
             overlay = overlay_png(
                 scan.display[shown],
                 maps[shown],
-                heat=self.detector.heat,
+                heat=self.model.detector.heat,
                 spacing=(record["spacing_mm"] or (1.0, 1.0, 1.0))[1:],
                 slice_numbers=[int(s) for s in shown] if len(slice_scores) > 1 else None,
             )
@@ -170,7 +154,7 @@ class Scorer:
             maps=torch.from_numpy(scan.patch_maps[scored]),
             image=torch.from_numpy(scan.image_scores[scored]),
         )
-        values = iter(self.detector.slice_scores(batch, scan.domain).tolist())
+        values = iter(self.model.detector.slice_scores(batch, scan.domain).tolist())
         return [round(next(values), 6) if is_scored else None for is_scored in scored]
 
     def _render(self, scan: ScanInFlight) -> np.ndarray:
@@ -184,7 +168,7 @@ class Scorer:
         maps = np.empty((len(scan.patch_maps), height, width), np.float32)
         for start in range(0, len(maps), at_once):
             part = torch.from_numpy(scan.patch_maps[start : start + at_once])
-            rendered = self.detector.render(part, scan.size, scan.domain)
+            rendered = self.model.detector.render(part, scan.size, scan.domain)
             maps[start : start + at_once] = rendered.numpy().astype(np.float16)
         return maps
 

@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from io_adapters import storage
-from jobs.config import PRECISIONS
 from jobs.evaluation.table import PUBLISHED
+from jobs.model import PRECISIONS
 from jobs.settings import ConfigError, read_yaml, rooted
 from zsad.detectors import Domain
 from zsad.weights import embedded

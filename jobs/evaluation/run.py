@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,12 @@ from io_adapters.datasets import LabelledImage, read_image, read_mask
 from io_adapters.scan import Failure, Kind, ScanRef, Stage
 from jobs.evaluation.config import EvaluateConfig, ScoreRule
 from jobs.evaluation.table import Row
+from jobs.model import Model
 from jobs.scoring import failure_from, failure_json
 from jobs.stages import IMAGES_PER_BLOCK
 from zsad.checkpoints import Checkpoint
-from zsad.detectors import Detector, Domain, PatchScores, load_detector
+from zsad.detectors import Domain
 from zsad.metrics import PixelCounts, rank_images
-from zsad.preprocess import squash
 
 NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
 NO_MASK = np.zeros((0, 0), dtype=bool)
@@ -190,15 +189,10 @@ class Evaluator:
     """Scores images and counts their pixels; one per device, built once per worker process."""
 
     def __init__(self, config: EvaluateConfig, threads: int) -> None:
-        torch.set_num_threads(threads)  # Ray would leave torch with one
         self.config = config
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.detector: Detector
-        self.detector, _ = load_detector(Path(config.checkpoint), clip=config.clip)
-        self.detector.to(self.device)  # type: ignore[attr-defined]
-        wants_bf16 = {"auto": self.device.type == "cuda", "bf16": True, "fp32": False}
-        self.bf16 = wants_bf16[config.precision]
-        self.anchors: dict[str, torch.Tensor] = {}
+        self.model = Model(
+            config.checkpoint, clip=config.clip, precision=config.precision, threads=threads
+        )
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
@@ -208,8 +202,10 @@ class Evaluator:
         rows = [row for row, failure in enumerate(outcomes) if not failure]
         if rows:
             items = [LabelledImage(**json.loads(batch["item"][row])) for row in rows]
-            scores = self._score([batch["image"][row] for row in rows], items)
-            ranked = self.detector.slice_scores(scores, self.config.domain)
+            scores = self.model.score(
+                [batch["image"][row] for row in rows], [item.class_name for item in items]
+            )
+            ranked = self.model.detector.slice_scores(scores, self.config.domain)
             for n, row in enumerate(rows):
                 rendered = self._render(scores.maps[n : n + 1], batch["image"][row].shape[:2])
                 judged = Judged(
@@ -225,19 +221,9 @@ class Evaluator:
                     counts[row] = pixels.to_bytes()
         return {"index": batch["index"].tolist(), "outcome": outcomes, "counts": counts}
 
-    def _score(self, images: list[np.ndarray], items: list[LabelledImage]) -> PatchScores:
-        side = self.detector.backbone_config.image_size
-        pixels = torch.from_numpy(np.stack([squash(image, side) for image in images]))
-        for name in {item.class_name for item in items} - set(self.anchors):
-            self.anchors[name] = self.detector.encode_text([name])[0]
-        anchors = torch.stack([self.anchors[item.class_name] for item in items])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            scores = self.detector(pixels.to(self.device), anchors)
-        return PatchScores(maps=scores.maps.cpu(), image=scores.image.cpu())
-
     def _render(self, maps: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
         """Return the anomaly map (H, W) of one patch map (1, h, w), at the size of its mask."""
         if self.config.scores is ScoreRule.PUBLISHED:
-            size = (self.detector.backbone_config.image_size,) * 2
-        rendered: np.ndarray = self.detector.render(maps, size, self.config.domain)[0].numpy()
+            size = (self.model.side, self.model.side)
+        rendered: np.ndarray = self.model.detector.render(maps, size, self.config.domain)[0].numpy()
         return rendered

@@ -21,7 +21,7 @@ from io_adapters.scan import ScanError
 from zsad.backbone import BackboneConfig
 from zsad.preprocess import squash, squash_mask
 from zsad.training import TrainingBatch
-from zsad.training.augment import jitter_colours, move
+from zsad.training.augment import Augmentation, jitter_colours, move
 
 CACHE_BYTES = 2 << 30
 """Decoded pictures that a worker keeps in memory; what is beyond is decoded in every epoch."""
@@ -91,9 +91,9 @@ class TrainingPictures(Dataset[Any]):
     """Pictures as one stage sees them: augmented, square, normalised."""
 
     def __init__(
-        self, pictures: Pictures, backbone: BackboneConfig, *, seed: int, colour_jitter: bool
+        self, pictures: Pictures, backbone: BackboneConfig, *, seed: int, reach: Augmentation
     ) -> None:
-        self.pictures, self.seed, self.colour_jitter = pictures, seed, colour_jitter
+        self.pictures, self.seed, self.reach = pictures, seed, reach
         self.size = backbone.image_size
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
 
@@ -104,12 +104,12 @@ class TrainingPictures(Dataset[Any]):
         except BrokenImageError as error:
             return Broken(str(error))
         rng = np.random.default_rng([self.seed, *moment])
-        if self.colour_jitter:
-            image = jitter_colours(image, rng)
+        if self.reach.jitter:
+            image = jitter_colours(image, rng, jitter=self.reach.jitter)
         pixels = torch.from_numpy(squash(image, self.size).astype(np.float32) / 255)
         truth = torch.from_numpy(squash_mask(mask, self.size).astype(np.float32))
         return (
-            *move((pixels - self.mean) / self.std, truth, rng),
+            *move((pixels - self.mean) / self.std, truth, rng, self.reach),
             self.pictures.items[moment.picture],
         )
 

@@ -133,7 +133,7 @@ class TrainingLoop:
             workers=worker.workers,
         )
         pictures = TrainingPictures(
-            self.training, self.job.backbone, seed=seed, colour_jitter=stage.colour_jitter
+            self.training, self.job.backbone, seed=seed, reach=stage.augmentation
         )
         meter = Meter(worker)
         for step, batch in enumerate(load(pictures, batches, worker.loaders), start=1):

@@ -11,7 +11,7 @@ be run; `Kind` tells the difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +25,7 @@ from zsad.backbone import BackboneConfig
 from zsad.detectors.aaclip import TEMPERATURE, AAClip, AAClipConfig
 from zsad.losses import SegmentationTerms, orthogonality_loss, segmentation_terms
 from zsad.maps import upsample
+from zsad.training.augment import Augmentation
 from zsad.training.stage import Stage, TrainingBatch
 from zsad.trunk import attend, full_precision, run_blocks
 
@@ -59,6 +60,8 @@ class AAClipRecipe:
     milestones: tuple[int, ...] = (16000, 32000)
     """Steps of stage 2 after which its rate is halved."""
     orthogonality_weight: float = 0.1
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Of both stages; colours are varied in stage 2 alone."""
     surgery_blocks: int | None = None
     """How many vision blocks, from the last, get the changed attention of stage 1. Default: all
     but the first 5 of 24, or as great a share."""
@@ -85,12 +88,14 @@ class AAClipRecipe:
         Raises:
             ValueError: an unknown setting, or an impossible value.
         """
-        known = {field.name: field.default for field in fields(cls)}
+        known = {one.name: one.default for one in fields(cls)}
         if unknown := sorted(set(settings) - set(known)):
             raise ValueError(f"no setting {unknown} in an AA-CLIP recipe; there are {list(known)}")
         plain: dict[str, Any] = {
             name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()
         }
+        if isinstance(augmentation := plain.get("augmentation"), Mapping):
+            plain["augmentation"] = Augmentation(**augmentation)
         for name, value in plain.items():
             if isinstance(known[name], float):
                 plain[name] = float(value)  # YAML takes 1e-5, without a point, for text
@@ -140,7 +145,7 @@ class TextStage(Stage):
             ValueError: the recipe changes more blocks than there are.
         """
         super().__init__()
-        self.name, self.colour_jitter = "text_adapter", False
+        self.name, self.augmentation = "text_adapter", replace(recipe.augmentation, jitter=0.0)
         self.epochs, self.batch_size = recipe.text_epochs, recipe.text_batch_size
         self.detector, self.recipe, self.trained = detector, recipe, detector.text_adapter
         blocks = len(detector.backbone.clip.visual.transformer.resblocks)
@@ -230,7 +235,7 @@ class ImageStage(Stage):
     def __init__(self, detector: AAClip, recipe: AAClipRecipe) -> None:
         """Train `detector.image_adapter`."""
         super().__init__()
-        self.name, self.colour_jitter = "image_adapter", True
+        self.name, self.augmentation = "image_adapter", recipe.augmentation
         self.epochs, self.batch_size = recipe.image_epochs, recipe.image_batch_size
         self.detector, self.recipe, self.trained = detector, recipe, detector.image_adapter
 

@@ -6,6 +6,7 @@ outcome: a generator made from (seed, epoch, index) gives a picture the same cha
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,24 +15,40 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
-JITTER_CHANCE, JITTER = 0.7, 0.5
-MOVE_CHANCE, TURN, SHIFT = 0.5, 30.0, 0.15
-"""How often; degrees either way; share of the side either way."""
+JITTER_CHANCE, MOVE_CHANCE = 0.7, 0.5
 
 
-def jitter_colours(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Vary brightness, contrast and saturation, in this order, each by a factor of 0.5…1.5.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How far pictures are changed; defaults are the official code's."""
+
+    turn: float = 30.0
+    """Degrees either way."""
+    shift: float = 0.15
+    """Share of the side either way."""
+    jitter: float = 0.5
+    """Brightness, contrast and saturation are multiplied by 1 - jitter … 1 + jitter."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("turn", 180), ("shift", 1), ("jitter", 1)):
+            if not 0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be in 0…{most}, is {getattr(self, name)}")
+
+
+def jitter_colours(image: np.ndarray, rng: np.random.Generator, *, jitter: float) -> np.ndarray:
+    """Vary brightness, contrast and saturation, in this order.
 
     Args:
         image: uint8 (H, W, 3), before it is resized.
         rng: six draws.
+        jitter: how far, see `Augmentation`.
 
     Returns:
         uint8 (H, W, 3).
     """
     picture = Image.fromarray(image)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        chosen, factor = rng.random() < JITTER_CHANCE, rng.uniform(1 - JITTER, 1 + JITTER)
+        chosen, factor = rng.random() < JITTER_CHANCE, rng.uniform(1 - jitter, 1 + jitter)
         if chosen:
             picture = enhance(picture).enhance(factor)
     return np.asarray(picture)
@@ -50,7 +67,9 @@ class Movement(NamedTuple):
     """Top becomes bottom."""
 
 
-def move(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def move(
+    image: Tensor, mask: Tensor, rng: np.random.Generator, reach: Augmentation
+) -> tuple[Tensor, Tensor]:
     """Turn, shift and mirror a picture and its mask alike.
 
     The nearest pixel is taken, so that a mask stays a mask; what comes in from outside is 0, in the
@@ -60,19 +79,21 @@ def move(image: Tensor, mask: Tensor, rng: np.random.Generator) -> tuple[Tensor,
         image: (3, R, R), normalised.
         mask: (R, R), 0 or 1.
         rng: seven draws.
+        reach: how far.
 
     Returns:
         The moved (3, R, R) and (R, R).
     """
-    movement = draw_movement(rng, mask.shape[-1])
+    movement = draw_movement(rng, mask.shape[-1], reach)
     moved = apply_movement(torch.cat([image, mask[None]]), movement)
     return moved[:3], moved[3]
 
 
-def draw_movement(rng: np.random.Generator, size: int) -> Movement:
+def draw_movement(rng: np.random.Generator, size: int, reach: Augmentation) -> Movement:
     """Draw a movement for a square of `size` pixels; each part happens half of the time."""
-    turned, degrees = rng.random() < MOVE_CHANCE, rng.uniform(-TURN, TURN)
-    shifted, shift = rng.random() < MOVE_CHANCE, rng.uniform(-SHIFT * size, SHIFT * size, 2)
+    turned, degrees = rng.random() < MOVE_CHANCE, rng.uniform(-reach.turn, reach.turn)
+    farthest = reach.shift * size
+    shifted, shift = rng.random() < MOVE_CHANCE, rng.uniform(-farthest, farthest, 2)
     mirrored, upended = (rng.random(2) < MOVE_CHANCE).tolist()
     return Movement(
         degrees=degrees if turned else 0.0,

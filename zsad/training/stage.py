@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from zsad.training.augment import Augmentation
+
 
 class TrainingBatch(NamedTuple):
     """Labelled pictures, augmented and ready for CLIP."""
@@ -39,8 +41,8 @@ class Stage(nn.Module, ABC):
     epochs: int
     batch_size: int
     """Pictures a step, over all workers."""
-    colour_jitter: bool
-    """Whether brightness, contrast and saturation are varied (zsad.training.augment)."""
+    augmentation: Augmentation
+    """How far pictures are changed."""
     trained: nn.Module
     """The module that is optimised; its state is the stage's result."""
 

@@ -22,6 +22,7 @@ from jobs.training.batches import (
     load,
 )
 from zsad.backbone import BackboneConfig
+from zsad.training.augment import Augmentation
 
 BACKBONE = BackboneConfig(architecture=TINY_CLIP, activation="gelu", image_size=48)
 
@@ -68,7 +69,7 @@ def test_few_pictures_for_many_workers_come_again() -> None:
 def test_a_picture_looks_as_its_moment_says_whoever_makes_it(
     pictures: Pictures, processes: int
 ) -> None:
-    training = TrainingPictures(pictures, BACKBONE, seed=4, colour_jitter=True)
+    training = TrainingPictures(pictures, BACKBONE, seed=4, reach=Augmentation())
     moments = [Moment(1, 2, number) for number in range(4)]
     batch = next(iter(load(training, [moments], processes)))
     for row, moment in enumerate(moments):
@@ -80,14 +81,14 @@ def test_a_picture_looks_as_its_moment_says_whoever_makes_it(
 
 
 def test_another_epoch_or_seed_moves_a_picture_otherwise(pictures: Pictures) -> None:
-    training = TrainingPictures(pictures, BACKBONE, seed=4, colour_jitter=True)
-    other = TrainingPictures(pictures, BACKBONE, seed=5, colour_jitter=True)
+    training = TrainingPictures(pictures, BACKBONE, seed=4, reach=Augmentation())
+    other = TrainingPictures(pictures, BACKBONE, seed=5, reach=Augmentation())
     made = [training[Moment(1, e, 0)][0] for e in range(4)] + [other[Moment(1, 0, 0)][0]]
     assert len({image.numpy().tobytes() for image in made}) > 3
 
 
 def test_tensors_are_what_a_stage_expects(pictures: Pictures) -> None:
-    training = TrainingPictures(pictures, BACKBONE, seed=0, colour_jitter=False)
+    training = TrainingPictures(pictures, BACKBONE, seed=0, reach=Augmentation(jitter=0))
     batch = next(iter(load(training, [[Moment(0, 0, n) for n in range(20)]], 0)))
     assert batch.images.shape == (20, 3, 48, 48)
     assert batch.images.dtype == batch.masks.dtype == torch.float32
@@ -121,6 +122,6 @@ def test_what_is_broken_is_named(tmp_path: Path, broken: str, processes: int) ->
         Pictures(items)
     late = Pictures(items, cache_bytes=-1) if number else Pictures(items[:0])
     late.items = items
-    training = TrainingPictures(late, BACKBONE, seed=0, colour_jitter=False)
+    training = TrainingPictures(late, BACKBONE, seed=0, reach=Augmentation(jitter=0))
     with pytest.raises(BrokenImageError, match=path.name):
         list(load(training, [[Moment(0, 0, number)]], processes))

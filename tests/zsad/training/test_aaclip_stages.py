@@ -76,7 +76,7 @@ def test_stages_are_run_in_order_and_named_after_the_module_they_train(kind: Kin
     stages = trainer.stages(detector, trainer.read_recipe({"kind": str(kind)}))
     assert [stage.name for stage in stages] == ["text_adapter", "image_adapter"]
     assert [(stage.epochs, stage.batch_size) for stage in stages] == [(5, 16), (20, 2)]
-    assert [stage.colour_jitter for stage in stages] == [False, True]
+    assert [stage.augmentation.jitter for stage in stages] == [0.0, 0.5]
     for stage in stages:
         assert isinstance(stage, Stage)
         assert stage.trained is getattr(detector, stage.name)

@@ -1,0 +1,62 @@
+"""A detector on the device of a worker: what every actor that scores pictures holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from zsad.detectors import Detector, PatchScores, load_detector
+from zsad.preprocess import squash
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+class Model:
+    """A detector, where and how precisely it runs, and the anchors of the classes seen so far."""
+
+    def __init__(self, checkpoint: str, *, clip: str | None, precision: str, threads: int) -> None:
+        """Load a checkpoint onto this worker's GPU, or its CPU.
+
+        Args:
+            checkpoint: a file, a folder in a method's official format, or an embedded model.
+            clip: CLIP weights, where the checkpoint brings none.
+            precision: one of `PRECISIONS`; "auto" is bf16 on a GPU and fp32 on a CPU.
+            threads: CPU threads of the model; Ray would leave torch with one.
+
+        Raises:
+            WeightsError: something is missing, broken, or does not fit.
+        """
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector: Detector
+        self.detector, _ = load_detector(checkpoint, clip=clip)
+        self.detector.to(self.device)  # type: ignore[attr-defined]
+        on_gpu = self.device.type == "cuda"
+        self.bf16 = {"auto": on_gpu, "bf16": True, "fp32": False}[precision]
+        self.anchors: dict[str, torch.Tensor] = {}
+
+    @property
+    def side(self) -> int:
+        """Side of the detector's input in pixels."""
+        return self.detector.backbone_config.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a patch map."""
+        cells = (
+            self.side // self.detector.backbone_config.model_config()["vision_cfg"]["patch_size"]
+        )
+        return cells, cells
+
+    @torch.inference_mode()
+    def score(self, images: Sequence[np.ndarray], class_names: Sequence[str]) -> PatchScores:
+        """Score slices uint8 (H, W, C), C = 1 or 3, of any sizes; the result is on the CPU."""
+        for name in set(class_names) - set(self.anchors):
+            self.anchors[name] = self.detector.encode_text([name])[0]
+        anchors = torch.stack([self.anchors[name] for name in class_names])
+        pixels = torch.from_numpy(np.stack([squash(image, self.side) for image in images]))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            scores = self.detector(pixels.to(self.device), anchors)
+        return PatchScores(maps=scores.maps.cpu(), image=scores.image.cpu())
