@@ -1,46 +1,44 @@
-"""Make the demonstration's CLIP: a small one, trained from random weights on procedural pictures.
+"""Make the CLIP of the embedded model: a small one, trained from random weights.
 
-    python demo/pretrain_clip.py --output demo/clip.safetensors
+    python demo/pretrain_clip.py --output build/tiny/clip.safetensors
 
-It takes about half an hour on two cores, needs no download, and is run once: the result is part
-of the repository. That file was made in four runs while the pictures were still being changed, so
-this command makes one like it, not the same: 6000 steps before `template.py` was there, then, each
-with `--start` on the last, 1800 (seed 3), 1500 (seed 4) and 1100 (seed 5) steps with more brains.
-
-`demo/train_model.py` then trains AA-CLIP's adapters on it, as one does on OpenAI's CLIP. There
-are no captioned photographs here to learn from, so the towers learn from the adapters' own task;
-the adapters of this run are thrown away.
+There are no captioned photographs here to learn from. The towers learn on pictures drawn by
+program and on warped slices of a brain template (`procedural.py`), from sentences about their
+patches: "a photo of a damaged tile" for those with a defect, "a photo of a tile" for the others;
+and, as a second task whose weights are thrown away, to restore what a damaged patch should be.
+AA-CLIP is then trained on it as on any CLIP, by `jobs/train.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
-from learning import Pictures, fit, optimisers
+from learning import Pictures, Pretraining, fit
 from open_clip.pos_embed import get_2d_sincos_pos_embed
-from safetensors.torch import save_file
+from splits import Split
 from torch import Tensor
 
-from zsad.backbone import Backbone, BackboneConfig, load_weights
-from zsad.detectors.aaclip import AAClip, AAClipConfig
+from zsad.backbone import Backbone, BackboneConfig
+from zsad.checkpoints import save_clip
+from zsad.metrics import rank_images
 
-SIZE, PATCH, WIDTH = 128, 8, 128
+SIZE, PATCH, WIDTH, LAYERS = 128, 8, 192, 6
+LEVELS = (3, 4, 5, 6)
 ARCHITECTURE = {
     "embed_dim": 32,
     "vision_cfg": {
         "image_size": SIZE,
-        "layers": 4,
+        "layers": LAYERS,
         "width": WIDTH,
         "head_width": 64,
         "patch_size": PATCH,
     },
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 2},
 }
-METHOD = AAClipConfig(levels=(1, 2, 3, 4), image_adapt_until=1, text_adapt_until=1)
 
 
 def new_backbone(seed: int) -> Backbone:
@@ -80,6 +78,34 @@ def cosine_waves() -> Tensor:
     return torch.cat(parts) * 4 / PATCH
 
 
+@torch.inference_mode()
+def told_apart(module: Pretraining, pictures: Pictures) -> dict[str, float | None]:
+    """Return, by domain, how well a picture's highest mark tells damaged ones from twins: AUROC."""
+    scores = []
+    for pixels in (pictures.clean, pictures.damaged):
+        batches = zip(torch.split(pixels, 50), _split(pictures.class_names, 50), strict=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen = torch.cat([module.marks(batch, names) for batch, names in batches])
+        scores.append(seen.amax(dim=1).float().numpy())
+    found = {}
+    for domain in sorted(set(pictures.domains)):
+        rows = np.array(pictures.domains) == domain
+        labels = np.repeat([False, True], rows.sum())
+        highest = np.concatenate([marks[rows] for marks in scores])
+        found[domain] = rank_images(highest.tolist(), labels.tolist()).auroc()
+    return found
+
+
+def _split(names: list[str], size: int) -> list[list[str]]:
+    return [names[start : start + size] for start in range(0, len(names), size)]
+
+
+def store(path: Path, backbone: Backbone, training: dict[str, object]) -> None:
+    """Write the towers in half precision."""
+    tensors = {name: t.half() for name, t in backbone.clip.state_dict().items()}
+    save_clip(path, backbone.config, tensors, training=training)
+
+
 def main() -> None:
     """Parse the command line, train, store."""
     parser = argparse.ArgumentParser(
@@ -87,21 +113,21 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6000, help="batches of 16 pictures")
-    parser.add_argument("--pictures", type=int, default=8000)
+    parser.add_argument("--pictures", type=int, default=12000, help="pairs drawn beforehand")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="weights to go on from, not random ones")
     arguments = parser.parse_args()
-    backbone = new_backbone(arguments.seed)
-    if arguments.start:
-        backbone = Backbone(backbone.config, load_weights(arguments.start))
-    detector = AAClip(backbone, METHOD).requires_grad_(True)
-    clip = detector.backbone.clip
+    module = Pretraining(new_backbone(arguments.seed), levels=LEVELS).requires_grad_(True)
+    clip = module.backbone.clip
     clip.token_embedding.requires_grad_(False)  # too many words for so few sentences
+    torch.manual_seed(arguments.seed)
+    print(f"drawing {arguments.pictures} pairs of pictures", flush=True)
     pictures = Pictures(arguments.pictures, size=SIZE, seed=arguments.seed)
-    fit(detector, pictures, optimisers([detector], rate=1e-3), steps=arguments.steps, bf16=True)
-    tensors = {name: t.half().contiguous() for name, t in clip.state_dict().items()}
-    described = {"architecture": ARCHITECTURE, "seed": arguments.seed, "steps": arguments.steps}
-    save_file(tensors, arguments.output, metadata={"zsad_demo": json.dumps(described)})
+    chosen = Pictures(200, size=SIZE, seed=arguments.seed, split=Split.CHOOSE)
+    described = {"by": "demo/pretrain_clip.py", "steps": arguments.steps, "seed": arguments.seed}
+    for _ in fit(module, pictures, steps=arguments.steps, checks=8):
+        told = " · ".join(f"{k} {v:.3f}" for k, v in told_apart(module, chosen).items())
+        print(f"  unseen classes and defects, AUROC: {told}", flush=True)
+        store(arguments.output, module.backbone, described)  # something is left of a broken run
     print(f"{arguments.output}: {arguments.output.stat().st_size / 1e6:.1f} MB")
 
 

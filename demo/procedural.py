@@ -25,6 +25,7 @@ from fields import Rng, noise, pick, turned_grid
 from PIL import Image
 from scenes import MEDICAL, scene
 from scipy import ndimage
+from splits import Split
 
 
 class Sample(NamedTuple):
@@ -40,24 +41,56 @@ class Sample(NamedTuple):
 
 
 def samples(
-    *, size: int, seed: int, first: int = 0, step: int = 1, defective: float = 0.5
+    *,
+    size: int,
+    seed: int,
+    split: Split = Split.TRAIN,
+    first: int = 0,
+    step: int = 1,
+    defective: float = 0.5,
 ) -> Iterator[Sample]:
     """Yield the samples number `first`, `first + step`, … of a stream, without end.
 
     Args:
         size: R, the side of the pictures in pixels.
         seed: Which stream.
+        split: Which classes and kinds of defect.
         first: Where to start; give each of N workers its own, and `step` N.
         step: Distance between the numbers.
         defective: Share of the samples that have defects.
     """
     for number in itertools.count(first, step):
-        yield make_sample(np.random.default_rng([seed, number]), size, defective)
+        yield make_sample(np.random.default_rng([seed, number]), size, split, defective=defective)
 
 
-def make_sample(rng: Rng, size: int, defective: float = 0.5) -> Sample:
-    """Draw one sample of (size, size) pixels."""
-    normal = scene(rng, size)
+class Pair(NamedTuple):
+    """One picture as it should be, and damaged; light, sharpness and noise are the same."""
+
+    clean: np.ndarray
+    """(R, R, 3) uint8."""
+    damaged: np.ndarray
+    mask: np.ndarray
+    """(R, R) bool, never empty."""
+    class_name: str
+    domain: str
+
+
+def make_pair(rng: Rng, size: int, split: Split) -> Pair:
+    """Draw one pair of (size, size) pixels."""
+    normal = scene(rng, size, split)
+    image, mask = add_defects(rng, normal)
+    state = rng.bit_generator.state
+    damaged = _photograph(rng, image, normal.domain)
+    rng.bit_generator.state = state
+    clean = _photograph(rng, normal.image, normal.domain)
+    return Pair(clean, damaged, mask, normal.class_name, normal.domain)
+
+
+def make_sample(
+    rng: Rng, size: int, split: Split, *, defective: float = 0.5, medical: float = 0.5
+) -> Sample:
+    """Draw one sample of (size, size) pixels; the shares are of defective pictures and scans."""
+    normal = scene(rng, size, split, medical=medical)
     image, mask = normal.image, np.zeros((size, size), dtype=bool)
     if rng.random() < defective:
         image, mask = add_defects(rng, normal)
@@ -104,8 +137,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="a PNG file")
     parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", type=Split, choices=list(Split), default=Split.TRAIN)
     arguments = parser.parse_args()
-    stream = samples(size=arguments.size, seed=arguments.seed)
+    stream = samples(size=arguments.size, seed=arguments.seed, split=arguments.split)
     Image.fromarray(contact_sheet(stream, rows=8, columns=10)).save(arguments.output)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from anatomy import anatomy
 from fields import Rng, octaves, pick, ramp, turned_grid
+from splits import Split, of_split
 from template import template_brain
 from textures import colourise, paper, texture
 
@@ -27,56 +28,53 @@ class Scene(NamedTuple):
     class_name: str
     domain: str
     """"industrial" or "medical"."""
+    split: Split
 
 
-def scene(rng: Rng, size: int) -> Scene:
-    """Return a random scene: 3 in 10 surfaces, 1 in 20 objects, the rest scans.
-
-    Scans have the larger share because lesions hide better than defects of a surface.
-    """
-    kind = rng.random()
-    if kind < 0.3:
-        return _surface(rng, size)
-    return _object(rng, size) if kind < 0.35 else _scan(rng, size)
+def scene(rng: Rng, size: int, split: Split, *, medical: float = 0.5) -> Scene:
+    """Return a scene of a split; `medical` is the share of scans, 1 in 4 others an object."""
+    if rng.random() < medical:
+        return _scan(rng, size, split)
+    return (_object if rng.random() < 0.25 else _surface)(rng, size, split)
 
 
-def _surface(rng: Rng, size: int) -> Scene:
-    name, (tone, elements) = texture(rng, size)
+def _surface(rng: Rng, size: int, split: Split) -> Scene:
+    name, (tone, elements) = texture(rng, size, split)
     image = colourise(rng, tone)
     # A hole shows the ground of the texture: its darkest or its brightest tone.
     ground = np.quantile(image[::8, ::8].reshape(-1, 3), pick(rng, 0.03, 0.97), axis=0)
     behind = np.broadcast_to(ground.astype(np.float32), image.shape)
-    return Scene(image, behind, np.ones((size, size), bool), elements, name, INDUSTRIAL)
+    return Scene(image, behind, np.ones((size, size), bool), elements, name, INDUSTRIAL, split)
 
 
-def _scan(rng: Rng, size: int) -> Scene:
+def _scan(rng: Rng, size: int, split: Split) -> Scene:
     if rng.random() < 0.8:
         name, (tone, inside) = "brain", template_brain(rng, size)
     else:
         name, tone, inside = anatomy(rng, size)
     image = tone if tone.ndim == 3 else np.repeat(tone[..., None], 3, axis=2)
-    return Scene(image, np.zeros_like(image), inside, None, name, MEDICAL)
+    return Scene(image, np.zeros_like(image), inside, None, name, MEDICAL, split)
 
 
-def _object(rng: Rng, size: int) -> Scene:
-    name = str(rng.choice(list(OUTLINES)))
+def _object(rng: Rng, size: int, split: Split) -> Scene:
+    name = str(rng.choice(of_split(OUTLINES, split)))
     centre = (rng.normal(0, 0.06), rng.normal(0, 0.06))
     v, u = turned_grid(size, rng.uniform(0, 2 * np.pi), centre)
     depth = OUTLINES[name](rng, v, u)  # coordinates from the edge, positive inside
     cover = ramp(depth, -1.2 / size, 1.2 / size)[..., None]
-    ground = paper(rng, size).tone if rng.random() < 0.6 else texture(rng, size)[1].tone
+    ground = paper(rng, size).tone if rng.random() < 0.6 else texture(rng, size, split)[1].tone
     behind = colourise(rng, 0.3 + 0.3 * ground)
-    image = behind * (1 - cover) + _body(rng, v, u, depth) * cover
-    return Scene(image, behind, depth > 0, None, name, INDUSTRIAL)
+    image = behind * (1 - cover) + _body(rng, v, u, depth, split) * cover
+    return Scene(image, behind, depth > 0, None, name, INDUSTRIAL, split)
 
 
-def _body(rng: Rng, v: np.ndarray, u: np.ndarray, depth: np.ndarray) -> np.ndarray:
+def _body(rng: Rng, v: np.ndarray, u: np.ndarray, depth: np.ndarray, split: Split) -> np.ndarray:
     """Return the coloured face of an object, (R, R, 3): its finish, its edge, its features."""
     size = len(v)
     if rng.random() < 0.5:
         tone = 0.5 + rng.uniform(0, 0.05) * octaves(rng, size, 8)
     else:
-        tone = 0.3 + 0.4 * texture(rng, size)[1].tone
+        tone = 0.3 + 0.4 * texture(rng, size, split)[1].tone
     bevel = rng.uniform(0.02, 0.25)
     tone = tone + rng.uniform(-0.3, 0.3) * ramp(depth, bevel, 0)
     tone = tone + rng.uniform(-0.25, 0.25) * (v + u)  # one side faces the light

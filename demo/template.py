@@ -35,7 +35,7 @@ def template_brain(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _random_plane(rng: Rng) -> np.ndarray:
-    volume = _volume()
+    volume = template_volume()
     while True:
         axis = int(rng.choice(3, p=[0.1, 0.1, 0.8]))
         plane: np.ndarray = volume.take(int(rng.integers(volume.shape[axis])), axis=axis)
@@ -44,7 +44,7 @@ def _random_plane(rng: Rng) -> np.ndarray:
 
 
 @cache
-def _volume() -> np.ndarray:
+def template_volume() -> np.ndarray:
     """Return the template, float32 (99, 117, 95) in about 0…1, 2 mm."""
     values = np.asarray(load_mni152_template(resolution=2).dataobj, dtype=np.float32)
     return values / np.float32(np.quantile(values[values > 0], 0.995))

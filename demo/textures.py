@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fields import Rng, draw_lines, grid, noise, noise_at, octaves, pick, ramp, turned_grid, unit
+from splits import Split, of_split
 
 
 class Texture(NamedTuple):
@@ -313,9 +314,9 @@ IRREGULAR = frozenset(
 """Textures that look the same after a turn or a shift: such a defect would be invisible."""
 
 
-def texture(rng: Rng, size: int) -> tuple[str, Texture]:
-    """Return a random texture and its class name."""
-    name = str(rng.choice(list(TEXTURES)))
+def texture(rng: Rng, size: int, split: Split) -> tuple[str, Texture]:
+    """Return a random texture of a split and its class name."""
+    name = str(rng.choice(of_split(TEXTURES, split)))
     return name, TEXTURES[name](rng, size)
 
 

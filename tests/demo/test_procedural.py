@@ -2,10 +2,12 @@ import itertools
 
 import numpy as np
 import pytest
-from blemishes import STRUCTURE_CHANGES, SURFACE_CHANGES, add_defects, blob, crack, piece, scratch
+from blemishes import DEFECTS, LESIONS, add_defects, draw_kind
 from fields import draw_polygon, noise, noise_at, ramp
-from procedural import contact_sheet, samples
+from procedural import contact_sheet, make_pair, samples
+from regions import blob, crack, discs, piece, scratch
 from scenes import OUTLINES, scene
+from splits import Split, of_split, split_of
 from textures import IRREGULAR, TEXTURES, colourise
 
 SIZE = 64
@@ -54,14 +56,52 @@ def test_half_of_the_samples_are_defective():
 def test_many_classes_of_both_domains_occur():
     stream = take(300, seed=7)
     assert {"brain", "retina", "abdomen"} <= {s.class_name for s in stream}
-    assert len({s.class_name for s in stream}) > 25
-    assert 0.55 < np.mean([s.domain == "medical" for s in stream]) < 0.75
+    assert len({s.class_name for s in stream}) > 15
+    assert 0.4 < np.mean([s.domain == "medical" for s in stream]) < 0.6
+
+
+def test_no_class_of_things_is_in_two_splits():
+    seen = {
+        split: {s.class_name for s in take(200, seed=8, split=split) if s.domain == "industrial"}
+        for split in Split
+    }
+    assert not seen[Split.TRAIN] & seen[Split.TEST]
+    assert not seen[Split.TRAIN] & seen[Split.CHOOSE]
+    assert not seen[Split.CHOOSE] & seen[Split.TEST]
+    assert len(seen[Split.TEST]) >= 8
+
+
+def test_kinds_of_defect_belong_to_one_split_each():
+    for table, least in ((DEFECTS, 3), (LESIONS, 3)):
+        parts = [of_split(table, split) for split in Split]
+        assert sorted(name for part in parts for name in part) == sorted(table)
+        assert len(of_split(table, Split.TEST)) >= least
+        assert all(parts)
+
+
+@pytest.mark.parametrize("split", Split)
+def test_a_scene_gets_only_kinds_of_its_split(split):
+    rng = np.random.default_rng(2)
+    tables = {"industrial": DEFECTS, "medical": LESIONS}
+    for _ in range(40):
+        normal = scene(rng, 32, split)
+        table = tables[normal.domain]
+        allowed = [table[name] for name in table if split_of(name) is split]
+        assert draw_kind(rng, normal) in allowed
+
+
+def test_a_pair_differs_by_its_defect_alone():
+    for seed in range(20):
+        pair = make_pair(np.random.default_rng(seed), SIZE, Split.TRAIN)
+        change = np.abs(pair.damaged.astype(int) - pair.clean).max(axis=2)
+        assert pair.mask.any()
+        assert change[pair.mask].mean() > 5 * change[~pair.mask].mean()
 
 
 def test_defects_change_the_picture_inside_their_mask_and_hardly_outside():
     for seed in range(60):
         rng = np.random.default_rng(seed)
-        normal = scene(rng, SIZE)
+        normal = scene(rng, SIZE, Split.TRAIN)
         image, mask = add_defects(rng, normal)
         change = np.abs(image - normal.image).max(axis=2)
         assert change[mask].mean() > 0.05
@@ -72,7 +112,7 @@ def test_defects_change_the_picture_inside_their_mask_and_hardly_outside():
 def test_defects_of_a_scan_stay_inside_the_body():
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        normal = scene(rng, SIZE)
+        normal = scene(rng, SIZE, Split.TRAIN)
         if normal.domain == "medical":
             image, _ = add_defects(rng, normal)
             assert np.array_equal(image[~normal.inside], normal.image[~normal.inside])
@@ -95,20 +135,23 @@ def test_irregular_textures_exist():
     assert not set(TEXTURES) & set(OUTLINES)
 
 
-@pytest.mark.parametrize("change", [*set(SURFACE_CHANGES), *STRUCTURE_CHANGES])
+CHANGES = {change for kind in (DEFECTS | LESIONS).values() for change in kind.changes}
+
+
+@pytest.mark.parametrize("change", sorted(CHANGES, key=lambda change: change.__name__))
 def test_changes_keep_shape_and_type(change):
     rng = np.random.default_rng(0)
     for size in (SIZE, SIZE + 1):
-        normal = scene(rng, size)
+        normal = scene(rng, size, Split.TRAIN)
         changed = change(rng, normal, blob(rng, normal))
         assert changed.shape == (size, size, 3)
         assert changed.dtype == np.float32
 
 
-@pytest.mark.parametrize("region", [blob, piece, scratch, crack])
+@pytest.mark.parametrize("region", [blob, piece, scratch, crack, discs])
 def test_regions_cover_some_of_the_picture(region):
     rng = np.random.default_rng(1)
-    normal = scene(rng, SIZE)
+    normal = scene(rng, SIZE, Split.TRAIN)
     covers = [region(rng, normal) for _ in range(10)]
     assert all(cover.shape == (SIZE, SIZE) for cover in covers)
     assert all(0 <= cover.min() <= cover.max() <= 1 for cover in covers)
