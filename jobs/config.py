@@ -12,7 +12,7 @@ from typing import Any
 from io_adapters.scan import Kind, Plane
 from io_adapters.storage import absolute
 from jobs.model import PRECISIONS
-from jobs.settings import ConfigError, read_yaml, rooted
+from jobs.settings import ConfigError, gather, rooted
 from zsad.backbone import is_file
 from zsad.detectors import DETECTORS, Domain
 from zsad.weights import embedded
@@ -84,15 +84,14 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
         ConfigError: a setting is unknown, missing or impossible.
         SystemExit: the command line itself is malformed, or asks for help.
     """
-    given = vars(_parser().parse_args(arguments))
-    config_file = given.pop("config", None)
-    known = {field.name for field in dataclasses.fields(ScoreConfig)}
-    settings = (read_yaml(Path(config_file), known) if config_file else {}) | given
+    settings = gather(
+        _parser(),
+        arguments,
+        known={field.name for field in dataclasses.fields(ScoreConfig)},
+        required=("input", "output", "checkpoint"),
+    )
     if isinstance(settings.get("input"), str):
         settings["input"] = [settings["input"]]
-    for name in ("input", "output", "checkpoint"):
-        if not settings.get(name):
-            raise ConfigError(f"--{name} is missing (see --help)")
     settings["input"] = tuple(rooted(uri, "input") for uri in settings["input"])
     settings["output"] = rooted(settings["output"], "output")
     if settings["checkpoint"] not in embedded():

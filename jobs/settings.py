@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,35 @@ class ConfigError(Exception):
     """A setting that cannot work; the message names the setting, its value and what to do."""
 
 
-def read_yaml(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """Read the settings of a `--config` file.
+def gather(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    *,
+    known: Collection[str],
+    required: Collection[str],
+) -> dict[str, Any]:
+    """Return the settings of a command line and of its `--config FILE.yaml`; the former win.
+
+    Args:
+        parser: leaves out what is not given (`argparse.SUPPRESS`).
+        arguments: None: this process's own.
+        known: the settings that there are.
+        required: those that must be given, and not be empty.
 
     Raises:
-        ConfigError: the file cannot be read, or names a setting that is not among the known ones.
+        ConfigError: the file cannot be read, or a setting is unknown or missing.
+        SystemExit: the command line itself is malformed, or asks for help.
     """
+    given = vars(parser.parse_args(arguments))
+    file = given.pop("config", None)
+    settings = (_read_yaml(Path(file), known) if file else {}) | given
+    for name in required:
+        if not settings.get(name):
+            raise ConfigError(f"{name} is missing, in the command and in its --config (see --help)")
+    return settings
+
+
+def _read_yaml(path: Path, known: Collection[str]) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,7 +14,7 @@ import yaml
 from io_adapters import storage
 from jobs.evaluation.table import PUBLISHED
 from jobs.model import PRECISIONS
-from jobs.settings import ConfigError, read_yaml, rooted
+from jobs.settings import ConfigError, gather, rooted
 from zsad.detectors import Domain
 from zsad.weights import embedded
 
@@ -91,15 +90,16 @@ def parse_config(arguments: Sequence[str] | None = None) -> EvaluateConfig:
         ConfigError: a setting is unknown, missing or impossible.
         SystemExit: the command line itself is malformed, or asks for help.
     """
-    given = vars(_parser().parse_args(arguments))
-    config_file = given.pop("config", None)
-    known = {field.name for field in dataclasses.fields(EvaluateConfig)}
-    settings = (read_yaml(Path(config_file), known) if config_file else {}) | given
-    for name in ("data", "output", "checkpoint", "domain"):
-        if not settings.get(name):
-            raise ConfigError(f"--{name} is missing (see --help)")
-    for name in ("data", "output", "root", "descriptions", "checkpoint"):
-        if settings.get(name) and settings[name] not in embedded():
+    settings = gather(
+        _parser(),
+        arguments,
+        known={field.name for field in dataclasses.fields(EvaluateConfig)},
+        required=("data", "output", "checkpoint", "domain"),
+    )
+    paths = ["data", "output", "root", "descriptions"]
+    paths += [] if settings["checkpoint"] in embedded() else ["checkpoint"]
+    for name in paths:
+        if settings.get(name):
             settings[name] = rooted(settings[name], name)
     try:
         settings["domain"] = Domain(settings["domain"])

@@ -6,10 +6,9 @@ import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from jobs.settings import ConfigError, read_yaml, rooted
+from jobs.settings import ConfigError, gather, rooted
 from zsad.backbone import Activation, is_file
 from zsad.detectors import Domain
 from zsad.training import TRAINERS
@@ -100,13 +99,12 @@ def parse_train_config(arguments: Sequence[str] | None = None) -> TrainConfig:
         ConfigError: a setting is unknown, missing or impossible.
         SystemExit: the command line itself is malformed, or asks for help.
     """
-    given = vars(_parser().parse_args(arguments))
-    file = given.pop("config", None)
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    settings = (read_yaml(Path(file), known) if file else {}) | given
-    for name in ("data", "output"):
-        if not settings.get(name):
-            raise ConfigError(f"{name} is missing: see docs/training.md for an example")
+    settings = gather(
+        _parser(),
+        arguments,
+        known={field.name for field in dataclasses.fields(TrainConfig)},
+        required=("data", "output"),
+    )
     settings["output"] = rooted(str(settings["output"]), "output")
     settings["data"] = _sets(settings["data"], "data")
     if isinstance(settings.get("held_out"), list):
@@ -116,7 +114,7 @@ def parse_train_config(arguments: Sequence[str] | None = None) -> TrainConfig:
     try:
         return TrainConfig(**settings)
     except TypeError as error:
-        raise ConfigError(f"--config {file}: {error}") from error
+        raise ConfigError(str(error)) from error
 
 
 def _is_number(value: Any) -> bool:

@@ -37,7 +37,7 @@ def test_unknown_yaml_setting_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["input", "output", "checkpoint"])
 def test_what_is_missing_is_named(missing: str) -> None:
     at = USUAL.index(f"--{missing}")
-    with pytest.raises(ConfigError, match=f"--{missing} is missing"):
+    with pytest.raises(ConfigError, match=f"^{missing} is missing"):
         parse_config(USUAL[:at] + USUAL[at + 2 :])
 
 
