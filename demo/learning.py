@@ -1,7 +1,7 @@
 """How the small CLIP learns: pairs of pictures, a loss on every patch, one short loop.
 
 Each damaged picture comes with its undamaged twin. The twin is what the patches are asked to
-restore, which teaches what a picture should look like many times faster than marks alone.
+restore: that teaches what a picture should look like, which marks alone hardly do.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Pretraining(nn.Module):
     def forward(self, batch: Batch, *, visible: float) -> Tensor:
         """Return the loss; only a random share `visible` of the patches is looked at.
 
-        Half of the patches cost less than half of the time, and teach nearly as much.
+        Attention to half of the patches costs a quarter, so more pictures are seen in the time.
         """
         B, N = len(batch.pixels), math.prod(self.backbone.grid)
         shown = torch.rand(B, N).argsort(dim=1)[:, : int(N * visible)]
@@ -177,10 +177,7 @@ def _telling(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def optimisers(module: nn.Module, *, rate: float) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices and AdamW for the rest of what is to be trained.
-
-    From random weights Muon needs about half the steps of AdamW alone.
-    """
+    """Return Muon for the matrices and AdamW for the rest of what is to be trained."""
     trained = [p for p in module.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim == 2 and min(p.shape) >= 16]
     chosen = {id(p) for p in matrices}
