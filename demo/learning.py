@@ -21,7 +21,7 @@ from splits import Split
 from torch import Tensor, nn
 
 from zsad.backbone import Backbone
-from zsad.detectors.aaclip import TEMPERATURE
+from zsad.maps import TEMPERATURE
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 from zsad.trunk import run_blocks
 

@@ -4,6 +4,8 @@ What a set is, its URI decides:
 
     SET.jsonl   the lists of AA-CLIP's code: image_path, label, class_name, mask_path, split
     SET.csv     VisA's split files: object, split, label (normal, anomaly), image, mask
+    SET.json    the lists of AdaCLIP's code: split → class → entries of img_path, mask_path,
+                cls_name, anomaly
     FOLDER      MVTec AD, and MPDD and BTAD after it: CLASS/{train,test}/{good,ok,DEFECT}/NAME.png
                 and CLASS/ground_truth/DEFECT/{NAME_mask,NAME}.png
 """
@@ -14,7 +16,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -36,7 +38,7 @@ _VISA_LABELS = {"normal": 0, "anomaly": 1}
 
 
 class DatasetError(Exception):
-    """A labelled set that cannot be used as it is; the message names the file and the line."""
+    """A labelled set that cannot be used as it is; the message names the file and the place."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,29 +88,32 @@ def read_labelled(
     """List a labelled set; every file that it names is there.
 
     Args:
-        uri: A list (.jsonl, .csv) or a folder.
+        uri: A list (.jsonl, .csv, .json) or a folder.
         domain: "industrial" or "medical"; sets do not say it of themselves.
         root: The folder that the paths of a list start from; None: the list's own.
         descriptions: What prompts call a class, by the set's own names ("01" → "ring with a dark
-            rim"). A class that is not among them keeps its name, with spaces for - and _.
+            rim"). A class that is not among them keeps its name, with spaces for - and _; of
+            AdaCLIP's lists as it is, for that method's prompts.
 
     Raises:
-        DatasetError: a line is broken, a file is not there, or nothing is labelled.
+        DatasetError: an entry is broken, a file is not there, or nothing is labelled.
         OSError: storage does not deliver the set.
     """
     uri = storage.absolute(uri)
     ending = PurePosixPath(uri).suffix.lower()
-    if ending in {".jsonl", ".csv"}:
+    if ending in _LISTS:
         base = storage.absolute(root) if root else uri.rpartition("/")[0]
-        rows = list((_jsonl_rows if ending == ".jsonl" else _visa_rows)(uri, base))
+        rows = list(_LISTS[ending](uri, base))
         _check_files(rows, base)
     elif root is None:
         rows = _folder_rows(uri)
     else:
         raise DatasetError(f"{uri} is a folder, so that no root ({root}) can be given")
     if not rows:
-        raise DatasetError(f"{uri}: no labelled image (expected: .jsonl, .csv, MVTec's folders)")
-    return [_labelled(row, domain, descriptions or {}) for row in rows]
+        expected = f"{', '.join(_LISTS)}, MVTec's folders"
+        raise DatasetError(f"{uri}: no labelled image (expected: {expected})")
+    spoken = str if ending == ".json" else _spoken
+    return [_labelled(row, domain, spoken, descriptions or {}) for row in rows]
 
 
 def read_image(item: LabelledImage) -> np.ndarray:
@@ -153,9 +158,10 @@ def read_mask(item: LabelledImage, shape: tuple[int, int]) -> np.ndarray:
     return np.asarray(resized, dtype=bool)
 
 
-def _labelled(row: _Row, domain: str, descriptions: Mapping[str, str]) -> LabelledImage:
-    spoken = re.sub(r"[_-]+", " ", row.category).strip()
-    class_name = descriptions.get(row.category, spoken)
+def _labelled(
+    row: _Row, domain: str, spoken: Callable[[str], str], descriptions: Mapping[str, str]
+) -> LabelledImage:
+    class_name = descriptions.get(row.category, spoken(row.category))
     return LabelledImage(
         image=row.image,
         mask=row.mask,
@@ -167,6 +173,10 @@ def _labelled(row: _Row, domain: str, descriptions: Mapping[str, str]) -> Labell
     )
 
 
+def _spoken(category: str) -> str:
+    return re.sub(r"[_-]+", " ", category).strip()
+
+
 def _jsonl_rows(uri: str, base: str) -> Iterator[_Row]:
     for number, line in enumerate(_text(uri).splitlines(), start=1):
         if not line.strip():
@@ -176,9 +186,8 @@ def _jsonl_rows(uri: str, base: str) -> Iterator[_Row]:
             fields = json.loads(line)
         except json.JSONDecodeError as error:
             raise DatasetError(f"{place}: no JSON ({error.msg}, column {error.colno})") from error
-        if not isinstance(fields, dict):
-            raise DatasetError(f"{place}: must be an object with image_path, label, class_name")
-        yield _row(place, base, fields, names=("image_path", "label", "class_name", "mask_path"))
+        expected = ("image_path", "label", "class_name", "mask_path")
+        yield _row(place, base, _fields(fields, place, ", ".join(expected[:3])), names=expected)
 
 
 def _visa_rows(uri: str, base: str) -> Iterator[_Row]:
@@ -192,10 +201,38 @@ def _visa_rows(uri: str, base: str) -> Iterator[_Row]:
         yield _row(place, base, described, names=("image", "label", "object", "mask"))
 
 
+def _adaclip_rows(uri: str, base: str) -> Iterator[_Row]:
+    try:
+        splits = json.loads(_text(uri))
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{uri}: no JSON ({error.msg}, line {error.lineno})") from error
+    for split, classes in _fields(splits, uri, "splits").items():
+        for category, entries in _fields(classes, f"{uri} {split}", "classes").items():
+            place = f"{uri} {split}, {category}"
+            if not isinstance(entries, list):
+                raise DatasetError(f"{place}: must be a list, is {entries!r:.40}")
+            for number, entry in enumerate(entries, start=1):
+                yield _adaclip_row(f"{place}, entry {number}", base, split, category, entry)
+
+
+def _adaclip_row(place: str, base: str, split: str, category: str, entry: Any) -> _Row:
+    fields = {**_fields(entry, place, "img_path, cls_name, anomaly"), "split": split}
+    row = _row(place, base, fields, names=("img_path", "anomaly", "cls_name", "mask_path"))
+    if row.category != category:
+        raise DatasetError(f"{place}: cls_name must be that of its class, is {row.category!r}")
+    return row
+
+
+def _fields(value: Any, place: str, expected: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DatasetError(f"{place}: must be an object with {expected}, is {value!r:.40}")
+    return value
+
+
 def _row(
     place: str, base: str, fields: Mapping[str, Any], *, names: tuple[str, str, str, str]
 ) -> _Row:
-    """Check the fields of one line; `names` are those of image, label, class and mask."""
+    """Check the fields of one image; `names` are those of image, label, class and mask."""
     image, label, category, mask = (fields.get(name) for name in names)
     split = fields.get("split") or None
     for name, value in ((names[0], image), (names[2], category)):
@@ -215,6 +252,10 @@ def _row(
         category=str(category),
         split=split,
     )
+
+
+_LISTS = {".jsonl": _jsonl_rows, ".csv": _visa_rows, ".json": _adaclip_rows}
+"""How lists are read, by the endings of their names."""
 
 
 def _check_files(rows: list[_Row], base: str) -> None:

@@ -110,7 +110,7 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     return ScoreConfig(**settings)
 
 
-_CHECKPOINT_HELP = "trained weights: .safetensors, an official folder, or an embedded model's name"
+_CHECKPOINT_HELP = "trained weights: .safetensors, official ones, or an embedded model's name"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,35 +7,39 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from zsad.detectors import Detector, PatchScores, load_detector
+from zsad.detectors import ClassText, Detector, PatchScores, load_detector
 from zsad.preprocess import squash
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Model:
-    """A detector, where and how precisely it runs, and the anchors of the classes seen so far."""
+    """A detector, where and how precisely it runs, and the texts of the classes seen so far."""
 
-    def __init__(self, checkpoint: str, *, clip: str | None, precision: str, threads: int) -> None:
-        """Load a checkpoint onto this worker's GPU, or its CPU.
+    def __init__(self, detector: Detector, *, precision: str, threads: int) -> None:
+        """Put a detector on this worker's GPU, or its CPU.
 
         Args:
-            checkpoint: a file, a folder in a method's official format, or an embedded model.
-            clip: CLIP weights, where the checkpoint brings none.
+            detector: in eval mode.
             precision: one of `PRECISIONS`; "auto" is bf16 on a GPU and fp32 on a CPU.
             threads: CPU threads of the model; Ray would leave torch with one.
+        """
+        torch.set_num_threads(threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.detector = detector
+        self.detector.to(self.device)  # type: ignore[attr-defined]
+        on_gpu = self.device.type == "cuda"
+        self.bf16 = {"auto": on_gpu, "bf16": True, "fp32": False}[precision]
+        self.texts: dict[str, ClassText] = {}
+
+    @classmethod
+    def load(cls, checkpoint: str, *, clip: str | None, precision: str, threads: int) -> Model:
+        """Load a checkpoint; arguments as those of `load_detector`, and above.
 
         Raises:
             WeightsError: something is missing, broken, or does not fit.
         """
-        torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.detector: Detector
-        self.detector, _ = load_detector(checkpoint, clip=clip)
-        self.detector.to(self.device)  # type: ignore[attr-defined]
-        on_gpu = self.device.type == "cuda"
-        self.bf16 = {"auto": on_gpu, "bf16": True, "fp32": False}[precision]
-        self.anchors: dict[str, torch.Tensor] = {}
+        return cls(load_detector(checkpoint, clip=clip)[0], precision=precision, threads=threads)
 
     @property
     def side(self) -> int:
@@ -53,10 +57,10 @@ class Model:
     @torch.inference_mode()
     def score(self, images: Sequence[np.ndarray], class_names: Sequence[str]) -> PatchScores:
         """Score slices uint8 (H, W, C), C = 1 or 3, of any sizes; the result is on the CPU."""
-        for name in set(class_names) - set(self.anchors):
-            self.anchors[name] = self.detector.encode_text([name])[0]
-        anchors = torch.stack([self.anchors[name] for name in class_names])
+        for name in set(class_names) - set(self.texts):
+            self.texts[name] = self.detector.encode_text([name])[0]
+        texts = [self.texts[name] for name in class_names]
         pixels = torch.from_numpy(np.stack([squash(image, self.side) for image in images]))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            scores = self.detector(pixels.to(self.device), anchors)
+            scores = self.detector(pixels.to(self.device), texts)
         return PatchScores(maps=scores.maps.cpu(), image=scores.image.cpu())

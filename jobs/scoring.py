@@ -77,7 +77,7 @@ class Scorer:
 
     def __init__(self, settings: ScorerSettings) -> None:
         self.settings = settings
-        self.model = Model(
+        self.model = Model.load(
             settings.checkpoint,
             clip=settings.clip,
             precision=settings.precision,

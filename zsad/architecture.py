@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import open_clip
 
-from zsad.weight_files import StateDict, WeightsError
+from zsad.weight_files import StateDict, WeightsError, count_entries
 
 ModelConfig = Mapping[str, Any]
 """An open_clip model's configuration: embed_dim, vision_cfg, text_cfg."""
@@ -146,13 +146,13 @@ def sizes_of_weights(tensors: StateDict, source: str) -> ClipSizes:
         return ClipSizes(
             embedding=tensors["visual.proj"].shape[1],
             vision_width=width,
-            vision_blocks=_blocks(tensors, "visual.transformer.resblocks."),
+            vision_blocks=count_entries(tensors, "visual.transformer.resblocks."),
             vision_mlp=len(tensors["visual.transformer.resblocks.0.mlp.c_fc.weight"]),
             vision_layer_scale="visual.transformer.resblocks.0.ls_1.gamma" in tensors,
             patch_size=patch,
             native_image_size=cells * patch,
             text_width=text_width,
-            text_blocks=_blocks(tensors, "transformer.resblocks."),
+            text_blocks=count_entries(tensors, "transformer.resblocks."),
             text_mlp=len(tensors["transformer.resblocks.0.mlp.c_fc.weight"]),
             context=len(tensors["positional_embedding"]),
             vocabulary=vocabulary,
@@ -208,7 +208,3 @@ def _known_models() -> dict[ClipSizes, str]:
         if not unsupported_parts(model):
             known[sizes_of_model(model)] = name
     return known
-
-
-def _blocks(tensors: StateDict, prefix: str) -> int:
-    return len({n.removeprefix(prefix).split(".")[0] for n in tensors if n.startswith(prefix)})

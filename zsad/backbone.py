@@ -56,7 +56,10 @@ Activation = Literal["gelu", "quick_gelu"]
 OPENAI_ARCHITECTURE = "ViT-L-14-336"
 PIXEL_RESIZES = ("squash",)
 """How a slice becomes the input: `zsad.preprocess.squash` is the only way so far."""
-POSITION_RESIZES = {"bicubic_antialias": {"interpolation": "bicubic", "antialias": True}}
+POSITION_RESIZES = {
+    "bicubic": {"interpolation": "bicubic", "antialias": False},
+    "bicubic_antialias": {"interpolation": "bicubic", "antialias": True},
+}
 """How the positional grid is resized: names, and what they mean to open_clip."""
 NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}
 """Numbers among the tensors of OpenAI's archives."""
@@ -346,6 +349,8 @@ def _load(clip: Any, state_dict: StateDict, config: BackboneConfig) -> None:
     grid = "visual.positional_embedding"
     if grid in tensors:
         tensors[grid] = tensors[grid].float()
+    if (scale := tensors.get("logit_scale")) is not None and scale.numel() == 1:
+        tensors["logit_scale"] = scale.reshape(())  # some code stores it as a list of one
     resize_pos_embed(tensors, clip, **POSITION_RESIZES[config.position_resize])
     if wrong := misfits(tensors, clip.state_dict()):
         raise WeightsError(f"the CLIP weights do not fit the architecture: {wrong}")

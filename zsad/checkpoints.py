@@ -1,4 +1,4 @@
-"""Trained weights on disk: our safetensors file, and the folders that official code writes.
+"""Trained weights on disk: our safetensors file, and what official code of the methods writes.
 
 Our file is self-describing: its metadata name the method, the CLIP it was trained on (with
 activation, resolution, normalisation and a digest of its values) and the score constants; a small
@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
+from zsad import official_aaclip, official_adaclip
 from zsad.backbone import BackboneConfig
-from zsad.official_aaclip import USED, read_official
 from zsad.weight_files import (
     CLIP_PREFIX,
     StateDict,
@@ -38,7 +38,7 @@ class Checkpoint:
     """A method's trained weights and what is needed to use them."""
 
     method: str
-    """Key of the detector registry: "aaclip"; or "clip", see `save_clip`."""
+    """Key of the detector registry: "aaclip", "adaclip"; or "clip", see `save_clip`."""
     backbone: BackboneConfig
     method_config: dict[str, Any]
     """Keyword arguments of the method's own configuration."""
@@ -105,8 +105,8 @@ def load_checkpoint(path: str | Path, *, clip: BackboneConfig | None = None) -> 
     """Read a checkpoint.
 
     Args:
-        path: our safetensors file, the name of an embedded model ("tiny"), or a folder with an
-            official AA-CLIP checkpoint.
+        path: our safetensors file, the name of an embedded model ("tiny"), or an official
+            checkpoint: a folder of AA-CLIP's, or a file of AdaCLIP's.
         clip: the CLIP that an official checkpoint belongs to, which does not say so itself.
 
     Raises:
@@ -120,10 +120,7 @@ def load_checkpoint(path: str | Path, *, clip: BackboneConfig | None = None) -> 
         raise WeightsError(f"no checkpoint at {path}; models inside this package: {names}")
     content, described = read_weight_file(path)
     if described is None:
-        raise WeightsError(
-            f"{path} was not written by zsad: its metadata name no method. Of an official "
-            "checkpoint, name the folder"
-        )
+        return load_official(path, clip=clip)
     tensors, own_clip = split_clip(as_state_dict(content, path))
     try:
         return Checkpoint(
@@ -141,24 +138,39 @@ def load_checkpoint(path: str | Path, *, clip: BackboneConfig | None = None) -> 
         raise WeightsError(f"{path} is broken: its description: {error!r}") from error
 
 
-def load_official(
-    folder: Path,
-    *,
-    clip: BackboneConfig | None = None,
-    epoch: int | None = None,
-    image_size: int = USED.image_size,
-) -> Checkpoint:
-    """Read a folder with an official AA-CLIP checkpoint; see `read_official` for the arguments.
+def is_official(path: str | Path) -> bool:
+    """Tell whether something is there that is not in our format, and so does not name its CLIP.
+
+    Raises:
+        WeightsError: it is a file and cannot be read.
+    """
+    path = Path(path)
+    return path.is_dir() or (path.is_file() and read_weight_file(path).description is None)
+
+
+def load_official(path: Path, *, clip: BackboneConfig | None = None, **said: Any) -> Checkpoint:
+    """Read a checkpoint that official code wrote.
+
+    Args:
+        path: a folder of AA-CLIP's, or a file of AdaCLIP's.
+        clip: the CLIP that it belongs to, which it does not say itself.
+        said: what else it does not say: further arguments of `read_official` in
+            `zsad.official_aaclip` for a folder, in `zsad.official_adaclip` for a file.
 
     Raises:
         WeightsError: a file is missing, broken, or something else, or does not go with the CLIP.
     """
+    load = _load_aaclip if path.is_dir() else _load_adaclip
     try:
-        official = read_official(folder, clip=clip, epoch=epoch, image_size=image_size)
+        return load(path, clip=clip, **said)
     except ValueError as error:
         raise WeightsError(
-            f"{folder}: {error}; name the size it was trained at to jobs/convert_checkpoint.py"
+            f"{path}: {error}; name the size it was trained at to jobs/convert_checkpoint.py"
         ) from error
+
+
+def _load_aaclip(folder: Path, **said: Any) -> Checkpoint:
+    official = official_aaclip.read_official(folder, **said)
     return Checkpoint(
         method="aaclip",
         backbone=official.backbone,
@@ -166,6 +178,18 @@ def load_official(
         tensors=official.tensors,
         training={"code": "official", "epochs": official.epochs},
         digest=digest_of(official.files),
+    )
+
+
+def _load_adaclip(path: Path, **said: Any) -> Checkpoint:
+    official = official_adaclip.read_official(path, **said)
+    return Checkpoint(
+        method="adaclip",
+        backbone=official.backbone,
+        method_config=official.method_config,
+        tensors=official.tensors,
+        training={"code": "official"},
+        digest=digest_of([path]),
     )
 
 

@@ -23,17 +23,24 @@ class SegmentationTerms(NamedTuple):
         return self.focal + self.dice_normal + self.dice_anomalous
 
 
-def segmentation_terms(probabilities: Tensor, masks: Tensor) -> SegmentationTerms:
+def segmentation_terms(
+    probabilities: Tensor, masks: Tensor, *, dice_by_row: bool = False
+) -> SegmentationTerms:
     """Compare a map with the truth.
 
     Args:
         probabilities: (B, 2, H, W), summing to 1 over the channels: 0 normal, 1 anomalous.
         masks: (B, H, W), 1 where anomalous, else 0.
+        dice_by_row: whether each row of pixels has a Dice overlap of its own, not each picture.
     """
+    normal, anomalous = probabilities.unbind(dim=1)
+    truth = masks
+    if dice_by_row:
+        normal, anomalous, truth = (x.flatten(0, 1) for x in (normal, anomalous, masks))
     return SegmentationTerms(
         focal=focal_loss(probabilities, masks),
-        dice_normal=dice_loss(probabilities[:, 0], 1 - masks),
-        dice_anomalous=dice_loss(probabilities[:, 1], masks),
+        dice_normal=dice_loss(normal, 1 - truth),
+        dice_anomalous=dice_loss(anomalous, truth),
     )
 
 

@@ -1,10 +1,46 @@
-"""Patch maps → anomaly maps: blur on the token grid, interpolation to pixels."""
+"""Patches → patch maps → anomaly maps: cosines, blur on the token grid, interpolation to pixels."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+TEMPERATURE = 100.0
+"""Of the cosines, in the methods' papers and code; what CLIP learnt is not used."""
+
+
+def level_logits(features: Tensor, anchors: Tensor) -> Tensor:
+    """Return 100 × the cosines of patches to both anchors.
+
+    Args:
+        features: (B, levels, N, D), unit length.
+        anchors: (B, D, 2), unit columns.
+
+    Returns:
+        (B, levels, N, 2): 0 normal, 1 anomalous.
+    """
+    return TEMPERATURE * torch.einsum("blnd,bdk->blnk", features, anchors)
+
+
+def level_probabilities(
+    features: Tensor, anchors: Tensor, grid: tuple[int, int], size: int
+) -> Tensor:
+    """Return how likely each pixel is normal and anomalous, level by level, as training sees it.
+
+    Args:
+        features: (B, levels, h·w, D), unit length.
+        anchors: (B, D, 2), unit columns.
+        grid: h and w.
+        size: R.
+
+    Returns:
+        (B, levels, 2, R, R), summing to 1 over the two.
+    """
+    logits = level_logits(features, anchors).transpose(2, 3)
+    B, levels = logits.shape[:2]
+    pixels = upsample(logits.reshape(-1, *grid), (size, size))
+    return pixels.view(B, levels, 2, size, size).softmax(dim=2)
 
 
 def gaussian_blur(maps: Tensor, *, size: int, sigma: float) -> Tensor:

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from zsad.backbone import OPENAI_ARCHITECTURE, BackboneConfig
-from zsad.weight_files import StateDict, WeightsError, as_state_dict, read_weight_file
+from zsad.weight_files import (
+    StateDict,
+    WeightsError,
+    as_state_dict,
+    count_entries,
+    read_weight_file,
+)
 
 RATES = {"text": 1e-5, "image": 5e-4}
 BETAS = (0.5, 0.999)
@@ -62,7 +68,7 @@ def read_official(
     if not text.is_file() or not images:
         raise WeightsError(
             f"{folder} holds no official AA-CLIP checkpoint: text_adapter.pth and "
-            "image_adapter_N.pth are expected"
+            "image_adapter_N.pth are expected (of AdaCLIP's, name the file)"
         )
     if epoch is not None and epoch not in images:
         raise WeightsError(f"{folder} has no image_adapter_{epoch}.pth, but of {sorted(images)}")
@@ -70,7 +76,7 @@ def read_official(
     text_tensors, text_epoch = _read_part(text, "text_adapter")
     image_tensors, image_epoch = _read_part(image, "image_adapter")
     tensors = text_tensors | image_tensors
-    if not (levels := _count(tensors, "image_adapter.seg_proj.")):
+    if not (levels := count_entries(tensors, "image_adapter.seg_proj.")):
         raise WeightsError(f"{image} is no official AA-CLIP image_adapter: it has no seg_proj")
     backbone = replace(
         USED, architecture=clip.architecture if clip else USED.architecture, image_size=image_size
@@ -80,8 +86,8 @@ def read_official(
         backbone=backbone,
         method_config={
             "levels": [blocks * (n + 1) // levels for n in range(levels)],
-            "text_adapt_until": _count(tensors, "text_adapter.") - 1,  # one is the projection
-            "image_adapt_until": _count(tensors, "image_adapter.layer_adapters."),
+            "text_adapt_until": count_entries(tensors, "text_adapter.") - 1,  # the projection
+            "image_adapt_until": count_entries(tensors, "image_adapter.layer_adapters."),
             "relu": "image_adapter.det_proj.fc.0.weight" in tensors,
         },
         tensors=tensors,
@@ -140,8 +146,3 @@ def _read_part(path: Path, part: str) -> tuple[dict[str, Tensor], int]:
         )
     adapter = as_state_dict(content[part], path)
     return {f"{part}.{name}": tensor for name, tensor in adapter.items()}, content["epoch"]
-
-
-def _count(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    """Return how many entries a list of modules has."""
-    return len({n.removeprefix(prefix).split(".")[0] for n in tensors if n.startswith(prefix)})

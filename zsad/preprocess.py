@@ -19,11 +19,16 @@ def squash(image: np.ndarray, size: int) -> np.ndarray:
     return resized.transpose(2, 0, 1)
 
 
-def squash_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Resize a mask, bool (H, W), to bool (size, size): each pixel is the nearest one's.
+def squash_mask(mask: np.ndarray, size: int, *, by_area: bool = False) -> np.ndarray:
+    """Resize a mask, bool (H, W), to bool (size, size), by Pillow's rules for the same reason.
 
-    Pillow's rule of which pixel is nearest, for the same reason.
+    Args:
+        mask: the truth.
+        size: of the square.
+        by_area: whether a pixel is set if more than half of what it covers is, by a bilinear
+            resize (AdaCLIP), or if the nearest pixel is (AA-CLIP).
     """
-    picture = Image.fromarray(mask.astype(np.uint8))
-    resized = np.asarray(picture.resize((size, size), Image.Resampling.NEAREST))
-    return resized.astype(bool)
+    rule = Image.Resampling.BILINEAR if by_area else Image.Resampling.NEAREST
+    picture = Image.fromarray(mask.astype(np.uint8) * 255)
+    resized: np.ndarray = np.asarray(picture.resize((size, size), rule)) > 127
+    return resized

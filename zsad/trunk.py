@@ -82,14 +82,40 @@ def attend(
         by_values: whether values are compared with values, instead of queries with keys: a token
             then looks at those that are like it (V-V attention of CLIP Surgery, arXiv 2304.05653).
     """
-    B, N, W = tokens.shape
-    packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = packed.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = ask(attention, tokens)
     if by_values:
         q = k = v
-    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    return answer(attention, q, k, v, causal=causal)
+
+
+def ask(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values of tokens (B, N, W), each (B, heads, N, W / heads)."""
+    B, N, _ = tokens.shape
+    packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = packed.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    return q, k, v
+
+
+def answer(
+    attention: Any,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = False,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Mix values (B, heads, M, d) for N queries, and project: (B, N, W).
+
+    Args:
+        attention: the weights.
+        q: (B, heads, N, d).
+        k: (B, heads, M, d).
+        v: (B, heads, M, d).
+        causal: whether a query sees only the keys up to its own place; then M = N.
+        mask: bool (N, M): which keys a query sees.
+    """
+    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     return F.linear(
-        mixed.transpose(1, 2).reshape(B, N, W),
-        attention.out_proj.weight,
-        attention.out_proj.bias,
+        mixed.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
     )

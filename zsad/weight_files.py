@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +115,11 @@ def misfits(tensors: StateDict, expected: StateDict, *, shown: int = 4) -> str |
 
 def _shape(tensor: Tensor) -> str:
     return "×".join(str(length) for length in tensor.shape) or "one number"
+
+
+def count_entries(names: Iterable[str], prefix: str) -> int:
+    """Return how many entries a list of modules or of tensors has, by the names of tensors."""
+    return len({n.removeprefix(prefix).split(".")[0] for n in names if n.startswith(prefix)})
 
 
 def split_clip(tensors: StateDict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

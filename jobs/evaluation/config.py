@@ -33,10 +33,10 @@ class EvaluateConfig:
     """Everything that decides what is evaluated, how, and where the numbers are written."""
 
     data: str
-    """A labelled set: SET.jsonl, SET.csv or a folder, as `io_adapters.datasets` reads them."""
+    """A labelled set: a list or a folder, as `io_adapters.datasets` reads them."""
     output: str
     checkpoint: str
-    """Our safetensors file, or a folder in a method's official format."""
+    """Our safetensors file, or a folder or file in a method's official format."""
     domain: Domain
     clip: str | None = None
     """CLIP weights, instead of what the checkpoint brings or names."""
@@ -118,12 +118,12 @@ def _parser() -> argparse.ArgumentParser:
         "2 wrong usage",
     )
     add = parser.add_argument
-    add("--data", metavar="URI", help="SET.jsonl, VisA's SET.csv, or folders as MVTec AD's")
+    add("--data", metavar="URI", help="SET.jsonl, meta.json, VisA's SET.csv, or MVTec's folders")
     add("--root", metavar="URI", help="folder that a list's paths start from (default: its own)")
     add("--domain", choices=[domain.value for domain in Domain], help="what the set shows")
     add("--descriptions", metavar="FILE", help="YAML: class names → what prompts call them")
     add("--output", metavar="URI", help="folder of metrics.json and metrics.csv")
-    add("--checkpoint", metavar="PATH", help="trained weights: .safetensors or official folder")
+    add("--checkpoint", metavar="PATH", help="trained weights: .safetensors or official")
     add("--clip", metavar="openai|ARCHITECTURE/TAG|FILE", help="CLIP, if the checkpoint has none")
     add("--scores", choices=[rule.value for rule in ScoreRule], help="rule of the image scores")
     add("--dataset", choices=sorted(PUBLISHED), help="show what was published on this benchmark")

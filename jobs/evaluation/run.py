@@ -190,7 +190,7 @@ class Evaluator:
 
     def __init__(self, config: EvaluateConfig, threads: int) -> None:
         self.config = config
-        self.model = Model(
+        self.model = Model.load(
             config.checkpoint, clip=config.clip, precision=config.precision, threads=threads
         )
 

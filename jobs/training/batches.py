@@ -1,12 +1,12 @@
 """Labelled images → augmented batches, made in the background while the model learns.
 
-What a picture looks like in an epoch depends on (seed, stage, epoch, its number) alone, and so
-does the order of an epoch: a run that is started again sees what it would have seen.
+What a picture looks like in an epoch depends on (seed, stage, epoch, its number) and the list
+alone, and so does the order of an epoch: a run that is started again sees what it would have seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ from io_adapters.scan import ScanError
 from zsad.backbone import BackboneConfig
 from zsad.preprocess import squash, squash_mask
 from zsad.training import TrainingBatch
-from zsad.training.augment import Augmentation, jitter_colours, move
+from zsad.training.augment import Augmentation, draw_mosaic, jitter_colours, mosaic, move
 
 CACHE_BYTES = 2 << 30
 """Decoded pictures that a worker keeps in memory; what is beyond is decoded in every epoch."""
@@ -87,45 +87,112 @@ def decode(item: LabelledImage) -> Decoded:
         raise BrokenImageError(f"{item.image}: {type(error).__name__}") from error
 
 
+class TrainingPicture(NamedTuple):
+    """One picture of a training batch, or a mosaic in its place."""
+
+    image: Tensor
+    """float32 (3, R, R), normalised."""
+    mask: Tensor
+    """float32 (R, R), 0 or 1."""
+    anomalous: bool
+    """Whether it is; a mosaic, whether any of its parts is."""
+    class_name: str
+
+
 class TrainingPictures(Dataset[Any]):
     """Pictures as one stage sees them: augmented, square, normalised."""
 
     def __init__(
-        self, pictures: Pictures, backbone: BackboneConfig, *, seed: int, reach: Augmentation
+        self,
+        pictures: Pictures,
+        backbone: BackboneConfig,
+        *,
+        seed: int,
+        reach: Augmentation,
+        unmixed: Collection[str] = frozenset(),
+        masks_by_area: bool = False,
     ) -> None:
+        """Choose the pictures and what may happen to them.
+
+        Args:
+            pictures: of the training set.
+            backbone: what they are squared and normalised for.
+            seed: of the run.
+            reach: how far they are changed.
+            unmixed: URIs of pictures that stay out of mosaics: no part of one, nor replaced by one.
+            masks_by_area: how masks are resized; see `zsad.preprocess.squash_mask`.
+        """
         self.pictures, self.seed, self.reach = pictures, seed, reach
+        self.masks_by_area = masks_by_area
+        self.partners = partners(pictures.items, unmixed)
         self.size = backbone.image_size
         self.mean, self.std = (torch.tensor(v).view(3, 1, 1) for v in (backbone.mean, backbone.std))
 
-    def __getitem__(self, moment: Moment) -> tuple[Tensor, Tensor, LabelledImage] | Broken:
-        """Return the image (3, R, R), its mask (R, R), and what is known of it."""
+    def __getitem__(self, moment: Moment) -> TrainingPicture | Broken:
+        """Return the picture as it looks at a moment."""
+        rng = np.random.default_rng([self.seed, *moment])
+        shown = self._shown(moment.picture, rng)
         try:
-            image, mask = self.pictures[moment.picture]
+            decoded = [self.pictures[number] for number in shown]
         except BrokenImageError as error:
             return Broken(str(error))
-        rng = np.random.default_rng([self.seed, *moment])
+        image, mask = decoded[0] if len(decoded) == 1 else mosaic(*zip(*decoded, strict=True))
         if self.reach.jitter:
             image = jitter_colours(image, rng, jitter=self.reach.jitter)
         pixels = torch.from_numpy(squash(image, self.size).astype(np.float32) / 255)
-        truth = torch.from_numpy(squash_mask(mask, self.size).astype(np.float32))
-        return (
+        truth = torch.from_numpy(
+            squash_mask(mask, self.size, by_area=self.masks_by_area).astype(np.float32)
+        )
+        items = self.pictures.items
+        return TrainingPicture(
             *move((pixels - self.mean) / self.std, truth, rng, self.reach),
-            self.pictures.items[moment.picture],
+            anomalous=any(items[number].anomalous for number in shown),
+            class_name=items[moment.picture].class_name,
         )
 
+    def _shown(self, number: int, rng: np.random.Generator) -> list[int]:
+        """Return the pictures that are shown in place of one: itself, or the parts of a mosaic."""
+        candidates = self.partners[number]
+        if not (self.reach.mosaic and candidates):
+            return [number]
+        # a generator of its own: colours and movement are drawn as if there were no mosaics
+        return draw_mosaic(candidates, rng.spawn(1)[0], chance=self.reach.mosaic) or [number]
+
     @staticmethod
-    def collate(samples: list[tuple[Tensor, Tensor, LabelledImage] | Broken]) -> Any:
+    def collate(samples: list[TrainingPicture | Broken]) -> Any:
         """Return a TrainingBatch, or what is broken."""
         for sample in samples:
             if isinstance(sample, Broken):
                 return sample
-        images, masks, items = zip(*samples, strict=True)
+        images, masks, anomalous, class_names = zip(*samples, strict=True)
         return TrainingBatch(
             images=torch.stack(images),
             masks=torch.stack(masks),
-            labels=torch.tensor([int(item.anomalous) for item in items]),
-            class_names=[item.class_name for item in items],
+            labels=torch.tensor([int(one) for one in anomalous]),
+            class_names=list(class_names),
         )
+
+
+def partners(items: Sequence[LabelledImage], unmixed: Collection[str]) -> list[list[int]]:
+    """Return, for each picture, the pictures that a mosaic in its place can be made of.
+
+    They are its class's, itself among them: there is none for a picture that is unmixed.
+
+    Args:
+        items: the pictures.
+        unmixed: URIs of those that stay out of mosaics.
+    """
+    classes: dict[tuple[str, str, str | None], list[int]] = {}
+    found: list[list[int]] = []
+    for number, item in enumerate(items):
+        if item.image in unmixed:
+            found.append([])
+            continue
+        # by category too: prompts can have the same words for things that look different
+        members = classes.setdefault((item.domain, item.class_name, item.category), [])
+        members.append(number)
+        found.append(members)
+    return found
 
 
 class HeldOutBatch(NamedTuple):

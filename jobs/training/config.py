@@ -22,7 +22,7 @@ class LabelledSet:
     """A labelled set, or the part of it that is used."""
 
     uri: str
-    """A list (.jsonl, .csv) or a folder; io_adapters.datasets describes them."""
+    """A list (.jsonl, .csv, .json) or a folder; io_adapters.datasets describes them."""
     domain: Domain
     root: str | None = None
     """The folder that the paths of a list start from; None: the list's own."""
@@ -32,8 +32,12 @@ class LabelledSet:
     """Which classes to use, by the set's own names; None: all."""
     descriptions: Mapping[str, str] = field(default_factory=dict)
     """What prompts call a class, by the set's own names; others are called by those."""
+    mosaic: bool = True
+    """Whether its pictures may become parts of mosaics, where the recipe makes any."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mosaic, bool):
+            raise ConfigError(f"data: {self.uri}: mosaic {self.mosaic!r}: must be true or false")
         if not self.splits or set(self.splits) - set(SPLITS):
             raise ConfigError(f"data: {self.uri}: splits {list(self.splits)}: choose from {SPLITS}")
         if self.classes is not None and not self.classes:

@@ -14,7 +14,7 @@ from torch import Tensor
 from io_adapters.datasets import LabelledImage
 from jobs.training.batches import HeldOutBatch
 from zsad.calibration import Calibration, calibrate, chunks_of_domains
-from zsad.detectors import Domain, PatchScores
+from zsad.detectors import ClassText, Domain, PatchScores
 from zsad.metrics import PixelCounts, rank_images
 
 
@@ -87,13 +87,13 @@ def score_held_out(
         ValueError: a map holds NaN.
     """
     found = HeldOutScores()
-    anchors: dict[str, Tensor] = {}
+    texts: dict[str, ClassText] = {}
     for batch in batches:
         names = [item.class_name for item in batch.items]
-        if new := sorted(set(names) - set(anchors)):
-            anchors |= dict(zip(new, detector.encode_text(new), strict=True))
+        if new := sorted(set(names) - set(texts)):
+            texts |= dict(zip(new, detector.encode_text(new), strict=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            scores = detector(batch.pixels.to(device), torch.stack([anchors[n] for n in names]))
+            scores = detector(batch.pixels.to(device), [texts[name] for name in names])
         found.add(detector, batch, PatchScores(scores.maps.float(), scores.image.float()))
     return found
 

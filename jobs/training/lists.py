@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -27,6 +28,8 @@ class TrainingLists:
     """Empty: the last epoch is taken."""
     provenance: list[dict[str, Any]]
     """What the checkpoint says of each set: name, use, counts, digest of the list."""
+    unmixed: frozenset[str]
+    """URIs of the images of sets that stay out of mosaics."""
 
     @property
     def class_names(self) -> list[str]:
@@ -50,9 +53,12 @@ def read_lists(config: TrainConfig) -> TrainingLists:
         ConfigError: a set is broken, or what is left cannot be learnt from.
     """
     provenance: list[dict[str, Any]] = []
-    listed = _read(config.data, "training", provenance)
+    sets = _read(config.data, "training", provenance)
+    listed = list(chain(*sets))
+    unmixed = [items for one, items in zip(config.data, sets, strict=True) if not one.mosaic]
     if isinstance(config.held_out, tuple):
-        training, held_out = listed, _read(config.held_out, "held out", provenance)
+        training = listed
+        held_out = list(chain(*_read(config.held_out, "held out", provenance)))
     else:
         training, held_out = _split(listed, config.held_out, config.seed)
     if config.shots is not None:
@@ -61,7 +67,12 @@ def read_lists(config: TrainConfig) -> TrainingLists:
     if held_out:
         _check_labels(held_out, "held_out")
     _check_once([*training, *held_out])
-    return TrainingLists(training=training, held_out=held_out, provenance=provenance)
+    return TrainingLists(
+        training=training,
+        held_out=held_out,
+        provenance=provenance,
+        unmixed=frozenset(item.image for item in chain(*unmixed)),
+    )
 
 
 def digest_of_list(items: Iterable[LabelledImage], base: str = "") -> str:
@@ -81,9 +92,9 @@ def digest_of_list(items: Iterable[LabelledImage], base: str = "") -> str:
 
 def _read(
     sets: Sequence[LabelledSet], use: str, provenance: list[dict[str, Any]]
-) -> list[LabelledImage]:
-    """List sets, and add what they hold to `provenance`."""
-    found: list[LabelledImage] = []
+) -> list[list[LabelledImage]]:
+    """List the images of each set, and add what they hold to `provenance`."""
+    found: list[list[LabelledImage]] = []
     for one in sets:
         items = _read_set(one)
         base = one.root or (
@@ -99,7 +110,7 @@ def _read(
                 "digest": digest_of_list(items, absolute(base)),
             }
         )
-        found += items
+        found.append(items)
     return found
 
 

@@ -133,7 +133,12 @@ class TrainingLoop:
             workers=worker.workers,
         )
         pictures = TrainingPictures(
-            self.training, self.job.backbone, seed=seed, reach=stage.augmentation
+            self.training,
+            self.job.backbone,
+            seed=seed,
+            reach=stage.augmentation,
+            unmixed=self.job.lists.unmixed,
+            masks_by_area=stage.masks_by_area,
         )
         meter = Meter(worker)
         for step, batch in enumerate(load(pictures, batches, worker.loaders), start=1):

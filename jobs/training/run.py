@@ -124,15 +124,17 @@ class TrainingRun:
 
     def _settings(self) -> dict[str, Any]:
         """Return what the trained weights depend on: a run with others is another run."""
-        config = self.config
+        config, lists = self.config, self.lists
+        unmixed = [item for item in lists.training if item.image in lists.unmixed]
         described = {
             "method": config.method,
             "clip": self.clip_digest,
             "backbone": self.backbone.to_dict(),
             "method_config": dataclasses.asdict(self.method_config),
             "recipe": dataclasses.asdict(self.recipe),
-            "training_images": digest_of_list(self.lists.training),
-            "held_out_images": digest_of_list(self.lists.held_out),
+            "training_images": digest_of_list(lists.training),
+            "held_out_images": digest_of_list(lists.held_out),
+            "unmixed_images": digest_of_list(unmixed),
             "shots": config.shots,
             "seed": config.seed,
             "workers": config.workers,
@@ -193,6 +195,7 @@ def load_clip_for(config: TrainConfig) -> tuple[BackboneConfig, StateDict]:
             named,
             activation=config.activation or ("gelu" if official else named.activation),
             image_size=config.image_size or (518 if official else named.image_size),
+            position_resize=TRAINERS[config.method].position_resize,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -10,6 +10,8 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from io_adapters import storage
@@ -224,6 +226,128 @@ def test_a_broken_split_file_is_an_error(text: str, message: str, tmp_path: Path
     (tmp_path / "set.csv").write_text(text)
     with pytest.raises(DatasetError, match=message):
         read_labelled(str(tmp_path / "set.csv"), domain="industrial")
+
+
+def put_adaclip(root: str, splits: object) -> str:
+    uri = storage.join(root, "meta.json")
+    text = splits if isinstance(splits, str) else json.dumps(splits)
+    storage.put_bytes(uri, text.encode())
+    return uri
+
+
+def entry(image: str, mask: str = "", *, of: str = "pcb-1", **changed: object) -> dict:
+    """Return an image as AdaCLIP's lists describe it; anomalous if it has a mask."""
+    listed = {"img_path": image, "mask_path": mask, "cls_name": of, "specie_name": "any"}
+    return {**listed, "anomaly": int(bool(mask)), **changed}
+
+
+def test_adaclip_s_list(root: str) -> None:
+    put(root, "a.png", "b.png", "b_m.png", "c.png")
+    anomalous_as_a_whole = entry("c.png", of="metal_nut", anomaly=1)
+    uri = put_adaclip(
+        root,
+        {
+            "train": {"pcb-1": [entry("a.png")], "metal_nut": []},
+            "test": {"pcb-1": [entry("b.png", "b_m.png")], "metal_nut": [anomalous_as_a_whole]},
+        },
+    )
+    items = read_labelled(uri, domain="industrial")
+    assert described(items, root) == [
+        ("a.png", None, False, "train"),
+        ("b.png", "b_m.png", True, "test"),
+        ("c.png", None, True, "test"),
+    ]
+    assert [i.has_pixel_labels for i in items] == [True, True, False]
+
+
+def test_adaclip_s_list_keeps_class_names_that_are_not_described(root: str) -> None:
+    put(root, "a.png")
+    classes = {name: [entry("a.png", of=name)] for name in ("pcb-1", "metal_nut")}
+    uri = put_adaclip(root, {"test": classes})
+    board, nut = read_labelled(uri, domain="industrial", descriptions={"pcb-1": "circuit board"})
+    assert (board.class_name, board.category) == ("circuit board", "pcb-1")
+    assert (nut.class_name, nut.category) == ("metal_nut", None)
+
+
+def test_the_mask_of_a_normal_image_is_not_looked_at(root: str) -> None:
+    put(root, "a.png")
+    uri = put_adaclip(root, {"test": {"pcb-1": [entry("a.png", "not_there.png", anomaly=0)]}})
+    (only,) = read_labelled(uri, domain="industrial")
+    assert only.mask is None
+    assert not only.anomalous
+
+
+def test_the_list_of_the_golden_case_is_read_with_masks_of_any_value() -> None:
+    folder = Path(__file__).parents[1] / "goldens" / "adaclip_public"
+    items = read_labelled(str(folder / "meta.json"), domain="industrial")
+    assert [i.class_name for i in items] == ["candle"] * 3 + ["metal_nut"] * 2 + ["pcb-1"]
+    assert [i.anomalous for i in items] == [False, True, True, False, True, False]
+    for labelled in items:
+        shape = read_image(labelled).shape[:2]
+        assert read_mask(labelled, shape).any() == labelled.anomalous
+    (faint,) = (i.mask for i in items if i.mask and np.asarray(Image.open(i.mask)).max() == 90)
+    assert read_mask(item(folder, Path(faint), anomalous=True), (126, 126)).any()
+
+
+def test_adaclip_s_list_may_lie_apart_from_its_images(root: str) -> None:
+    put(root, "pictures/a.png")
+    uri = put_adaclip(root, {"test": {"pcb-1": [entry("a.png")]}})
+    pictures = storage.join(root, "pictures")
+    assert described(read_labelled(uri, domain="industrial", root=pictures), root) == [
+        ("pictures/a.png", None, False, "test")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ("{", r"meta\.json: no JSON \(.*line 1\)"),
+        ([1], r"meta\.json: must be an object with splits, is \[1\]"),
+        ({"test": [1]}, r"meta\.json test: must be an object with classes, is \[1\]"),
+        ({"test": {"nut": {}}}, r"meta\.json test, nut: must be a list, is {}"),
+        ({"test": {"nut": ["a.png"]}}, r"test, nut, entry 1: must be an object .*'a\.png'"),
+        ({"val": {"pcb-1": [entry("a.png")]}}, "val, pcb-1, entry 1: split .* is 'val'"),
+        ({"test": {"nut": [entry("a.png")]}}, "test, nut, entry 1: cls_name .* is 'pcb-1'"),
+        ({"test": {}, "train": {"pcb-1": []}}, r"no labelled image .*\.json"),
+        *(
+            ({"test": {"pcb-1": [entry("a.png"), broken]}}, rf"test, pcb-1, entry 2: {message}")
+            for broken, message in (
+                ({}, "img_path .* is None"),
+                (entry(""), "img_path .* is ''"),
+                (entry("a.png", of=""), "cls_name .* is ''"),
+                (entry("a.png", anomaly=2), "anomaly .* is 2"),
+                (entry("a.png", anomaly=None), "anomaly .* is None"),
+                (entry("a.png", mask_path=3), "mask_path .* is 3"),
+                (entry("c.png"), r"no file .*c\.png \(1 of 2 files"),
+                (entry("a.png", "m.png"), r"no file .*m\.png"),
+            )
+        ),
+    ],
+)
+def test_a_broken_adaclip_list_is_an_error_that_says_where(
+    splits: object, message: str, tmp_path: Path
+) -> None:
+    put(str(tmp_path), "a.png")
+    with pytest.raises(DatasetError, match=message):
+        read_labelled(put_adaclip(str(tmp_path), splits), domain="industrial")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    splits=JSON
+    | st.dictionaries(st.sampled_from(["train", "test", "val"]), JSON)
+    | st.fixed_dictionaries({"test": st.fixed_dictionaries({"pcb-1": st.lists(JSON)})})
+)
+def test_json_that_is_no_list_of_images_is_an_error_of_the_set(splits: object) -> None:
+    uri = put_adaclip("memory:///no-list", splits)
+    with pytest.raises(DatasetError, match=r"meta\.json"):
+        read_labelled(uri, domain="industrial")
 
 
 def test_grey_images_become_colour(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from torch import Tensor
 from zsad.checkpoints import load_checkpoint
 from zsad.detectors.aaclip import AAClip, AAClipConfig
 from zsad.losses import orthogonality_loss, segmentation_terms
+from zsad.maps import level_probabilities
 from zsad.training.aaclip import (
     AAClipRecipe,
     ImageStage,
     Kind,
     TextStage,
     classify,
-    level_probabilities,
 )
 from zsad.training.stage import Stage, TrainingBatch
 
@@ -159,7 +159,11 @@ def maps_and_terms(
     detector: AAClip, features: Tensor, anchors: Tensor, masks: Tensor
 ) -> tuple[Arrays, Tensor]:
     """Return each level's terms (levels,) and the last level's probabilities (B, 2, R, R)."""
-    maps = [level_probabilities(detector, level, anchors) for level in features.unbind(dim=1)]
+    backbone = detector.backbone
+    probabilities = level_probabilities(
+        features, anchors, backbone.grid, backbone.config.image_size
+    )
+    maps = probabilities.unbind(dim=1)
     terms = [segmentation_terms(each, masks) for each in maps]
     stacked = {
         "focal": torch.stack([each.focal for each in terms]),

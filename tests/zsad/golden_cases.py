@@ -35,6 +35,23 @@ def compare(actual: torch.Tensor, expected: np.ndarray, name: str, atol: float) 
     np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=atol, err_msg=name)
 
 
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Return image_path, mask_path, label and class_name of every picture, in the list's order."""
+    if (lines := folder / "meta.jsonl").exists():
+        return [json.loads(line) for line in lines.read_text().splitlines() if line.strip()]
+    classes = json.loads((folder / "meta.json").read_text())["test"]
+    return [
+        {
+            "image_path": entry["img_path"],
+            "mask_path": entry["mask_path"],
+            "label": entry["anomaly"],
+            "class_name": entry["cls_name"],
+        }
+        for entries in classes.values()
+        for entry in entries
+    ]
+
+
 class GoldenCase:
     """One folder, opened."""
 
@@ -42,37 +59,38 @@ class GoldenCase:
         self.folder = folder
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         self.expected = np.load(folder / "expected.npz")
-        lines = (folder / "meta.jsonl").read_text().splitlines()
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines if line.strip()]
+        self.rows = rows_of(folder)
 
     def backbone(self, *, image_size: int) -> Backbone:
         arch = {name: self.config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
-        config = BackboneConfig(
-            architecture=arch,
-            activation="quick_gelu" if self.config["quick_gelu"] else "gelu",
-            image_size=image_size,
-            mean=tuple(self.config["preprocess"]["mean"]),
-            std=tuple(self.config["preprocess"]["std"]),
-        )
+        config = BackboneConfig(architecture=arch, image_size=image_size, **self.how_clip_is_used())
         packed = self.folder / "clip.safetensors.xz"
         plain = self.folder / "clip.safetensors"
         if packed.exists():
             return Backbone(config, load(lzma.decompress(packed.read_bytes())))
         return Backbone(config, load(plain.read_bytes()))
 
+    def how_clip_is_used(self) -> dict[str, Any]:
+        """Return activation, and what else is not the default of our configuration."""
+        return {
+            "activation": "quick_gelu" if self.config["quick_gelu"] else "gelu",
+            "mean": tuple(self.config["preprocess"]["mean"]),
+            "std": tuple(self.config["preprocess"]["std"]),
+        }
+
     def pixels(self, size: int) -> torch.Tensor:
-        """Return uint8 (N, 3, size, size), a picture a line of meta.jsonl."""
+        """Return uint8 (N, 3, size, size), a picture a row."""
         paths = [self.folder / row["image_path"] for row in self.rows]
         images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
         return torch.from_numpy(np.stack([squash(image, size) for image in images]))
 
-    def masks(self, size: int) -> torch.Tensor:
+    def masks(self, size: int, *, by_area: bool = False) -> torch.Tensor:
         """Return float32 (N, size, size), 1 where anomalous; a normal picture's is all 0."""
         masks = np.zeros((len(self.rows), size, size), np.float32)
         for n, row in enumerate(self.rows):
             if row["label"]:
                 stored = np.asarray(Image.open(self.folder / row["mask_path"]).convert("L"))
-                masks[n] = squash_mask(stored != 0, size)
+                masks[n] = squash_mask(stored != 0, size, by_area=by_area)
         return torch.from_numpy(masks)
 
     def labels(self) -> torch.Tensor:

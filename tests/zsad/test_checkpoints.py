@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ import pytest
 import torch
 from golden_cases import cases
 from safetensors.torch import save_file
-from tiny import as_checkpoint, tiny_detector
+from tiny import TINY_CLIP, as_checkpoint, tiny_detector
 
-from zsad import weights
-from zsad.backbone import BackboneConfig, WeightsError
+from zsad import official_adaclip, weights
+from zsad.backbone import Backbone, BackboneConfig, WeightsError
 from zsad.checkpoints import load_checkpoint, load_official, save_checkpoint, save_clip
 from zsad.detectors import build_detector, check_checkpoint, find_clip, load_detector
 from zsad.detectors.aaclip import AAClip
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
 from zsad.official_aaclip import write_official
 from zsad.weight_files import read_weight_file, write_weight_file
 
@@ -147,6 +149,57 @@ def test_an_official_folder_needs_the_clip_it_was_trained_on(tmp_path: Path) -> 
         )
     with pytest.raises(WeightsError, match="518 is no multiple of patch size 8; name the size"):
         load_detector(tmp_path, clip=str(source))
+
+
+def official_file(path: Path, source: Path) -> AdaClip:
+    """Write AdaCLIP's file of a detector, and its CLIP, of patches of 14 pixels; return it."""
+    torch.manual_seed(0)
+    vision = {**TINY_CLIP["vision_cfg"], "image_size": 28, "patch_size": 14}
+    clip = BackboneConfig(
+        architecture={**TINY_CLIP, "vision_cfg": vision}, activation="gelu", image_size=28
+    )
+    detector = AdaClip(Backbone(clip), AdaClipConfig(levels=(2, 4))).eval()
+    official_adaclip.write_official(path, own_tensors(detector))
+    save_clip(source, clip, dict(detector.backbone.clip.state_dict()))
+    return detector
+
+
+def own_tensors(detector: torch.nn.Module) -> dict[str, torch.Tensor]:
+    state = detector.state_dict()
+    return {name: t for name, t in state.items() if not name.startswith("backbone.")}
+
+
+def test_an_official_file_runs_as_its_authors_ran_it_on_the_clip_that_is_named(
+    tmp_path: Path,
+) -> None:
+    path, source = tmp_path / "official.pth", tmp_path / "clip.safetensors"
+    written = official_file(path, source)
+    detector, checkpoint = load_detector(path, clip=str(source))
+    assert checkpoint.method == "adaclip"
+    assert checkpoint.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checkpoint.training == {"code": "official"}
+    backbone = detector.backbone_config
+    assert backbone.image_size == 518
+    assert (backbone.activation, backbone.position_resize) == ("gelu", "bicubic")
+    assert detector.config.levels == (2, 4) == written.config.levels
+    loaded, expected = own_tensors(detector), own_tensors(written)
+    assert set(loaded) == set(expected)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_does_not_fit_an_official_file_is_named_with_it(tmp_path: Path) -> None:
+    path, source = tmp_path / "official.pth", tmp_path / "clip.safetensors"
+    official_file(path, source)
+    content = torch.load(path)
+    del content["clip_model.cls_token_layer.head.0.bias"]
+    torch.save(content, path)
+    missing = r"official\.pth: .*cls_token_layer\.head\.0\.bias is missing"
+    with pytest.raises(WeightsError, match=missing):
+        load_detector(path, clip=str(source))
+    other = tiny_detector().backbone  # its patches have 8 pixels
+    save_clip(source, other.config, dict(other.clip.state_dict()))
+    with pytest.raises(WeightsError, match=r"official\.pth: .*518 is no multiple of .* 8; name"):
+        load_detector(path, clip=str(source))
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\x08" + bytes(7) + b"{}"])

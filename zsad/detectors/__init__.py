@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 from zsad.backbone import OPENAI_ARCHITECTURE, Backbone, StateDict, WeightsError, load_clip
-from zsad.checkpoints import CLIP_METHOD, Checkpoint, load_checkpoint
+from zsad.checkpoints import CLIP_METHOD, Checkpoint, is_official, load_checkpoint
 from zsad.detectors.aaclip import AAClip, AAClipConfig
-from zsad.detectors.detector import Detector, Domain, PatchScores
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
+from zsad.detectors.detector import ClassText, Detector, Domain, PatchScores
 from zsad.weight_files import misfits
 
 __all__ = [
     "DETECTORS",
+    "ClassText",
     "Detector",
     "Domain",
     "PatchScores",
@@ -37,15 +39,18 @@ class Method(NamedTuple):
     build: Callable[[Backbone, Any], nn.Module]
 
 
-DETECTORS = {"aaclip": Method(AAClipConfig.from_dict, AAClip)}
+DETECTORS = {
+    "aaclip": Method(AAClipConfig.from_dict, AAClip),
+    "adaclip": Method(AdaClipConfig.from_dict, AdaClip),
+}
 
 
 def load_detector(path: str | Path, *, clip: str | None = None) -> tuple[Detector, Checkpoint]:
     """Load a checkpoint and the CLIP it belongs to.
 
     Args:
-        path: our safetensors file, the name of an embedded model ("tiny"), or a folder in the
-            format of a method's official code.
+        path: our safetensors file, the name of an embedded model ("tiny"), or a folder or file
+            in the format of a method's official code.
         clip: a source for `zsad.backbone.load_clip`, instead of what the checkpoint brings or
             names.
 
@@ -65,9 +70,8 @@ def complete_checkpoint(path: str | Path, *, clip: str | None = None) -> Checkpo
     Raises:
         WeightsError: something is missing or broken, or the CLIP is not the right one.
     """
-    checkpoint = load_checkpoint(path)
-    if clip and Path(path).is_dir():
-        checkpoint = load_checkpoint(path, clip=load_clip(clip)[0])  # the folder does not say
+    trained_on = load_clip(clip)[0] if clip and is_official(path) else None
+    checkpoint = load_checkpoint(path, clip=trained_on)
     try:
         _method(checkpoint)
         return replace(checkpoint, clip=find_clip(checkpoint, clip))

@@ -8,30 +8,26 @@ official code (github.com/Mwxinnn/AA-CLIP), so that its checkpoints load as they
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zsad.backbone import Backbone, BackboneConfig
+from zsad.detectors.config import DetectorConfig, ScoreConstants
 from zsad.detectors.detector import Domain, PatchScores
-from zsad.maps import gaussian_blur, upsample
+from zsad.maps import TEMPERATURE, gaussian_blur, level_logits, upsample
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
 from zsad.trunk import full_precision, run_blocks
 
-TEMPERATURE = 100.0
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AAClipConfig:
-    """Shape of the adapters, and the constants of the scores; stored with the weights."""
+class AAClipConfig(DetectorConfig):
+    """Shape of the adapters, and how maps are smoothed."""
 
-    levels: tuple[int, ...] = (6, 12, 18, 24)
-    """Vision blocks, counted from 1, whose patch tokens are scored."""
     image_adapt_until: int = 6
     """How many vision blocks, from the first, have an adapter."""
     text_adapt_until: int = 3
@@ -44,39 +40,23 @@ class AAClipConfig:
     """Size and sigma, in cells of the token grid, of the smoothing of maps: the official values
     are for a grid of 37×37."""
     medical_blur: tuple[int, float] = (9, 1.5)
-    score_range: ScoreRange = None  # type: ignore[assignment]
-    """Default: the bounds that a cosine allows."""
-    heat: tuple[float, float] = None  # type: ignore[assignment]
-    """Default: from as near to the anomalous anchor as to the normal one, to 0.3 nearer."""
 
     def __post_init__(self) -> None:
-        if list(self.levels) != sorted(set(self.levels)) or not self.levels or self.levels[0] < 1:
-            raise ValueError(f"levels must ascend from 1, are {self.levels}")
         for name in ("image_adapt_weight", "text_adapt_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in 0…1, is {getattr(self, name)}")
-        middle, reach = len(self.levels) / 2, len(self.levels) * TEMPERATURE  # of a summed map
-        defaults = {
-            "score_range": ScoreRange(map=(middle - reach, middle + reach), image=(0.0, 1.0)),
-            "heat": (middle, middle + 0.3 * reach / 2),
-        }
-        for name, default in defaults.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)
-        if not self.heat[0] < self.heat[1]:
-            raise ValueError(f"heat must be (low, high) with low < high, is {self.heat}")
+        DetectorConfig.__post_init__(self)  # super() fails in a class with slots
 
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> AAClipConfig:
-        """Rebuild what `dataclasses.asdict` gave, also after a trip through JSON."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()
-        }
-        if ranges := plain.get("score_range"):
-            plain["score_range"] = ScoreRange(
-                map=tuple(ranges["map"]), image=tuple(ranges["image"])
-            )
-        return cls(**plain)
+    def uncalibrated(self) -> ScoreConstants:
+        """Return the bounds that a cosine allows.
+
+        Heat reaches from as near to the anomalous anchor as to the normal one, to 0.3 nearer.
+        """
+        middle, reach = len(self.levels) / 2, len(self.levels) * TEMPERATURE  # of a summed map
+        return ScoreConstants(
+            score_range=ScoreRange(map=(middle - reach, middle + reach), image=(0.0, 1.0)),
+            heat=(middle, middle + 0.3 * reach / 2),
+        )
 
 
 class SimpleAdapter(nn.Module):
@@ -214,9 +194,10 @@ class AAClip(nn.Module):
             detection = F.normalize(adapters.det_proj(levels[-1]), dim=-1).mean(dim=1)
             return F.normalize(torch.stack(projected, dim=1), dim=-1), detection
 
-    def forward(self, pixels: Tensor, anchors: Tensor) -> PatchScores:
-        """Score slices: pixels uint8 (B, 3, R, R), anchors (B, D, 2)."""
+    def forward(self, pixels: Tensor, texts: Sequence[Tensor]) -> PatchScores:
+        """Score slices: pixels uint8 (B, 3, R, R), their classes' anchors, B of (D, 2)."""
         features, detection = self.patch_features(pixels)
+        anchors = torch.stack(list(texts))
         with full_precision(features):
             maps = self.level_maps(features, anchors).sum(dim=1)
             image = (torch.einsum("bd,bd->b", detection, anchors[..., 1]) + 1) / 2
@@ -224,8 +205,7 @@ class AAClip(nn.Module):
 
     def level_maps(self, features: Tensor, anchors: Tensor) -> Tensor:
         """Return one patch map a level (B, levels, h, w), before smoothing."""
-        cosines = torch.einsum("blnd,bdk->blnk", features, anchors)
-        normal, anomalous = (TEMPERATURE * cosines).unbind(dim=-1)
+        normal, anomalous = level_logits(features, anchors).unbind(dim=-1)
         # The official code adds 1 to the difference although it is ×100 by then.
         h, w = self.backbone.grid
         return ((anomalous + 1 - normal) / 2).view(*normal.shape[:2], h, w)

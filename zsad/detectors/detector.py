@@ -18,6 +18,20 @@ class Domain(StrEnum):
     MEDICAL = "medical"
 
 
+class SentenceTokens(NamedTuple):
+    """The sentences of a class on their way through the text tower."""
+
+    tokens: Tensor
+    """(P, N, W): what the next block sees."""
+    ends: Tensor
+    """int64 (P,): each sentence's end-of-text, where its feature is read."""
+
+
+ClassText = Tensor | SentenceTokens
+"""A class's anchors (D, 2), column 0 normal and column 1 anomalous; or, where those depend on the
+slice, what does not."""
+
+
 class PatchScores(NamedTuple):
     """What a detector says of a batch of slices, small enough to travel."""
 
@@ -41,11 +55,11 @@ class Detector(Protocol):
     def heat(self) -> tuple[float, float]:
         """Map values where a picture's heat overlay begins and is full, the same for every scan."""
 
-    def encode_text(self, class_names: Sequence[str]) -> Tensor:
-        """Return the anchors (C, D, 2) of C class names: column 0 normal, column 1 anomalous."""
+    def encode_text(self, class_names: Sequence[str]) -> Sequence[ClassText]:
+        """Return what C class names come to before a slice is seen, one entry each."""
 
-    def __call__(self, pixels: Tensor, anchors: Tensor) -> PatchScores:
-        """Score slices: pixels uint8 (B, 3, R, R), anchors (B, D, 2)."""
+    def __call__(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
+        """Score slices: pixels uint8 (B, 3, R, R), and B entries of `encode_text`."""
 
     def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
         """Turn patch maps (B, h, w) into anomaly maps (B, H, W), higher is more anomalous."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from zsad.backbone import BackboneConfig
-from zsad.training.aaclip import AAClipRecipe, config_for, training_stages
+from zsad.training import aaclip, adaclip
 from zsad.training.stage import Stage, TrainingBatch
 
 __all__ = ["TRAINERS", "Stage", "Trainer", "TrainingBatch"]
@@ -21,6 +21,21 @@ class Trainer(NamedTuple):
     """The CLIP, and settings → the detector's configuration; what is not set follows from CLIP."""
     stages: Callable[[Any, Any], list[Stage]]
     """The detector and the recipe → what to run, one after the other."""
+    position_resize: str
+    """How CLIP's positional grid is brought to another size; see `BackboneConfig`."""
 
 
-TRAINERS = {"aaclip": Trainer(AAClipRecipe.from_dict, config_for, training_stages)}
+TRAINERS = {
+    "aaclip": Trainer(
+        read_recipe=aaclip.AAClipRecipe.from_dict,
+        method_config=aaclip.config_for,
+        stages=aaclip.training_stages,
+        position_resize="bicubic_antialias",
+    ),
+    "adaclip": Trainer(
+        read_recipe=adaclip.AdaClipRecipe.from_dict,
+        method_config=adaclip.config_for,
+        stages=adaclip.training_stages,
+        position_resize="bicubic",
+    ),
+}

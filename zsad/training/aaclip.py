@@ -11,7 +11,7 @@ be run; `Kind` tells the difference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, cast
 
@@ -22,11 +22,13 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, MultiStepLR
 
 from zsad.backbone import BackboneConfig
-from zsad.detectors.aaclip import TEMPERATURE, AAClip, AAClipConfig
+from zsad.detectors.aaclip import AAClip, AAClipConfig
+from zsad.detectors.config import quarters
 from zsad.losses import SegmentationTerms, orthogonality_loss, segmentation_terms
-from zsad.maps import upsample
+from zsad.maps import level_probabilities
 from zsad.training.augment import Augmentation
-from zsad.training.stage import Stage, TrainingBatch
+from zsad.training.recipe import Recipe, check_above_zero, check_betas
+from zsad.training.stage import Stage, TrainingBatch, train_only
 from zsad.trunk import attend, full_precision, run_blocks
 
 
@@ -44,7 +46,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AAClipRecipe:
+class AAClipRecipe(Recipe):
     """What decides the course of a training; defaults are the official code's."""
 
     kind: Kind = Kind.OFFICIAL
@@ -68,38 +70,15 @@ class AAClipRecipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
-        whole = ("text_epochs", "image_epochs", "text_batch_size", "image_batch_size")
-        for name in (*whole, "text_lr", "image_lr", "eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, is {getattr(self, name)}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be in 0…1, are {self.betas}")
+        check_above_zero(self, "text_epochs", "image_epochs", "text_batch_size", "image_batch_size")
+        check_above_zero(self, "text_lr", "image_lr", "eps")
+        check_betas(self.betas)
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError(f"milestones must ascend, are {self.milestones}")
         if self.orthogonality_weight < 0:
             raise ValueError(f"orthogonality_weight is below 0: {self.orthogonality_weight}")
         if self.surgery_blocks is not None and self.surgery_blocks < 0:
             raise ValueError(f"surgery_blocks is below 0: {self.surgery_blocks}")
-
-    @classmethod
-    def from_dict(cls, settings: Mapping[str, Any]) -> AAClipRecipe:
-        """Build a recipe from plain values, as YAML and JSON give them.
-
-        Raises:
-            ValueError: an unknown setting, or an impossible value.
-        """
-        known = {one.name: one.default for one in fields(cls)}
-        if unknown := sorted(set(settings) - set(known)):
-            raise ValueError(f"no setting {unknown} in an AA-CLIP recipe; there are {list(known)}")
-        plain: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()
-        }
-        if isinstance(augmentation := plain.get("augmentation"), Mapping):
-            plain["augmentation"] = Augmentation(**augmentation)
-        for name, value in plain.items():
-            if isinstance(known[name], float):
-                plain[name] = float(value)  # YAML takes 1e-5, without a point, for text
-        return cls(**plain)
 
 
 def config_for(backbone: BackboneConfig, settings: Mapping[str, Any]) -> AAClipConfig:
@@ -112,9 +91,9 @@ def config_for(backbone: BackboneConfig, settings: Mapping[str, Any]) -> AAClipC
     """
     model = backbone.model_config()
     blocks, text_blocks = model["vision_cfg"]["layers"], model["text_cfg"]["layers"]
-    levels = sorted({max(1, round(blocks * quarter / 4)) for quarter in (1, 2, 3, 4)})
+    levels = quarters(blocks)
     defaults = {
-        "levels": tuple(levels),
+        "levels": levels,
         "image_adapt_until": levels[0],
         "text_adapt_until": max(1, round(text_blocks / 4)),
     }
@@ -157,7 +136,7 @@ class TextStage(Stage):
 
     def prepare(self, class_names: Sequence[str]) -> None:
         """Freeze all but the text adapter."""
-        _train_only(self.detector, self.trained)
+        train_only(self.detector, self.trained)
 
     def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
         """Return the loss and its terms."""
@@ -241,7 +220,7 @@ class ImageStage(Stage):
 
     def prepare(self, class_names: Sequence[str]) -> None:
         """Freeze all but the image adapter, and compute the anchors of all classes."""
-        _train_only(self.detector, self.trained)
+        train_only(self.detector, self.trained)
         self.rows = {name: row for row, name in enumerate(dict.fromkeys(class_names))}
         with torch.no_grad():
             anchors = self.detector.encode_text(list(self.rows)).float()
@@ -277,35 +256,15 @@ def level_terms(
         anchors: (B, D, 2).
         masks: (B, R, R), 0 or 1.
     """
-    each = [
-        segmentation_terms(level_probabilities(detector, level, anchors), masks)
-        for level in features.unbind(dim=1)
-    ]
+    backbone = detector.backbone
+    maps = level_probabilities(features, anchors, backbone.grid, backbone.config.image_size)
+    each = [segmentation_terms(level, masks) for level in maps.unbind(dim=1)]
     return SegmentationTerms(*(torch.stack(terms).sum() for terms in zip(*each, strict=True)))
-
-
-def level_probabilities(detector: AAClip, features: Tensor, anchors: Tensor) -> Tensor:
-    """Return how likely each pixel is normal and anomalous, (B, 2, R, R).
-
-    Args:
-        detector: knows the token grid.
-        features: of one level, (B, h·w, D).
-        anchors: (B, D, 2).
-    """
-    size = detector.backbone.config.image_size
-    logits = TEMPERATURE * torch.einsum("bnd,bdk->bkn", features, anchors)
-    maps = logits.reshape(-1, *detector.backbone.grid)
-    return upsample(maps, (size, size)).view(len(features), 2, size, size).softmax(dim=1)
 
 
 def classify(images: Tensor, anchors: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of cosines, without a temperature: (B, D), (B, D, 2), (B,)."""
     return F.cross_entropy(torch.einsum("bd,bdk->bk", images, anchors), labels)
-
-
-def _train_only(detector: AAClip, trained: nn.Module) -> None:
-    detector.eval().requires_grad_(False)
-    trained.requires_grad_(True)
 
 
 def _adam(trained: nn.Module, recipe: AAClipRecipe, rate: float) -> Adam:

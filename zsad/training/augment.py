@@ -1,11 +1,16 @@
-"""The augmentations that AA-CLIP is trained with (its official code, `dataset/__init__.py`).
+"""The augmentations that AA-CLIP and AdaCLIP are trained with.
 
-Every draw comes from the generator that is passed in, and their number does not depend on their
-outcome: a generator made from (seed, epoch, index) gives a picture the same change on any worker.
+Colours and movements are those of AA-CLIP's official code (`dataset/__init__.py`), mosaics those of
+AdaCLIP's (`dataset/base_dataset.py`).
+
+Every draw comes from the generator that is passed in, and, but for mosaics, their number does not
+depend on their outcome: a generator made from (seed, epoch, index) gives a picture the same change
+on any worker.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,11 +21,12 @@ from torch import Tensor
 from torchvision.transforms import functional as TF
 
 JITTER_CHANCE, MOVE_CHANCE = 0.7, 0.5
+MOSAIC_PARTS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How far pictures are changed; defaults are the official code's."""
+    """How far pictures are changed; defaults are those of AA-CLIP's official code."""
 
     turn: float = 30.0
     """Degrees either way."""
@@ -28,11 +34,72 @@ class Augmentation:
     """Share of the side either way."""
     jitter: float = 0.5
     """Brightness, contrast and saturation are multiplied by 1 - jitter … 1 + jitter."""
+    mirror: bool = True
+    """Whether left may become right, and top bottom, each half of the time."""
+    mosaic: float = 0.0
+    """The chance that a picture is replaced by a mosaic of four of its class."""
 
     def __post_init__(self) -> None:
-        for name, most in (("turn", 180), ("shift", 1), ("jitter", 1)):
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be in 0…{most}, is {getattr(self, name)}")
+        for name, most in (("turn", 180), ("shift", 1), ("jitter", 1), ("mosaic", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not 0 <= value <= most:
+                raise ValueError(f"{name} must be in 0…{most}, is {value}")
+        if not isinstance(self.mirror, bool):
+            raise ValueError(f"mirror must be true or false, is {self.mirror!r}")
+
+
+def draw_mosaic(candidates: Sequence[int], rng: np.random.Generator, *, chance: float) -> list[int]:
+    """Draw which pictures a mosaic is made of.
+
+    Args:
+        candidates: their numbers, at least one. Where there are fewer than four, a picture can come
+            more than once.
+        rng: for nothing else, since the number of draws varies.
+        chance: of a mosaic, see `Augmentation`.
+
+    Returns:
+        Four of the candidates; none of them: no mosaic.
+    """
+    if rng.random() >= chance:
+        return []
+    repeated = len(candidates) < MOSAIC_PARTS
+    return [int(number) for number in rng.choice(candidates, MOSAIC_PARTS, replace=repeated)]
+
+
+def mosaic(
+    images: Sequence[np.ndarray], masks: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put four pictures and their masks together: two above, two below.
+
+    Args:
+        images: four of uint8 (H, W, 3). The first decides the size of each part, the others are
+            squashed to it, as pictures are to a model's square.
+        masks: theirs, bool (H, W).
+
+    Returns:
+        uint8 (2·H, 2·W, 3) and bool (2·H, 2·W), of the first picture's H and W.
+
+    Raises:
+        ValueError: there are not four of each.
+    """
+    if not len(images) == len(masks) == MOSAIC_PARTS:
+        raise ValueError(
+            f"a mosaic takes {MOSAIC_PARTS} pictures, got {len(images)} and {len(masks)} masks"
+        )
+    height, width = masks[0].shape
+    pictures = [
+        Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC) for image in images
+    ]
+    truths = [
+        Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        for mask in masks
+    ]
+    return _two_by_two(pictures), _two_by_two(truths).astype(bool)
+
+
+def _two_by_two(parts: Sequence[Image.Image]) -> np.ndarray:
+    above_left, above_right, below_left, below_right = map(np.asarray, parts)
+    return np.vstack([np.hstack([above_left, above_right]), np.hstack([below_left, below_right])])
 
 
 def jitter_colours(image: np.ndarray, rng: np.random.Generator, *, jitter: float) -> np.ndarray:
@@ -90,11 +157,11 @@ def move(
 
 
 def draw_movement(rng: np.random.Generator, size: int, reach: Augmentation) -> Movement:
-    """Draw a movement for a square of `size` pixels; each part happens half of the time."""
+    """Draw a movement for a square of `size` pixels; each part that may happens half the time."""
     turned, degrees = rng.random() < MOVE_CHANCE, rng.uniform(-reach.turn, reach.turn)
     farthest = reach.shift * size
     shifted, shift = rng.random() < MOVE_CHANCE, rng.uniform(-farthest, farthest, 2)
-    mirrored, upended = (rng.random(2) < MOVE_CHANCE).tolist()
+    mirrored, upended = ((rng.random(2) < MOVE_CHANCE) & reach.mirror).tolist()
     return Movement(
         degrees=degrees if turned else 0.0,
         shift=(round(shift[0]), round(shift[1])) if shifted else (0, 0),

@@ -43,6 +43,8 @@ class Stage(nn.Module, ABC):
     """Pictures a step, over all workers."""
     augmentation: Augmentation
     """How far pictures are changed."""
+    masks_by_area: bool = False
+    """How masks are resized; see `zsad.preprocess.squash_mask`."""
     trained: nn.Module
     """The module that is optimised; its state is the stage's result."""
 
@@ -68,3 +70,9 @@ class Stage(nn.Module, ABC):
     @abstractmethod
     def scheduler(self, optimiser: Optimizer) -> LRScheduler:
         """Return a new scheduler, to be stepped after every batch."""
+
+
+def train_only(detector: nn.Module, trained: nn.Module) -> None:
+    """Freeze a detector but for one of its parts."""
+    detector.eval().requires_grad_(False)
+    trained.requires_grad_(True)

@@ -23,7 +23,7 @@ def test_sets_are_read_with_all_that_they_say(tmp_path: Path) -> None:
     config = parse(
         tmp_path,
         "data: [{uri: /data/list.jsonl, root: /data, domain: medical, splits: test,\n"
-        "        classes: [1], descriptions: {1: brain scan}}]\noutput: /out\n",
+        "        classes: [1], descriptions: {1: brain scan}, mosaic: no}]\noutput: /out\n",
     )
     assert config.data == (
         LabelledSet(
@@ -33,6 +33,7 @@ def test_sets_are_read_with_all_that_they_say(tmp_path: Path) -> None:
             splits=("test",),
             classes=("1",),
             descriptions={"1": "brain scan"},
+            mosaic=False,
         ),
     )
 
@@ -77,6 +78,7 @@ def test_relative_paths_become_absolute_and_names_of_clips_stay(tmp_path: Path) 
         ("data: [{uri: /d, domain: medical, slpit: test}]\noutput: /out\n", "unknown .*slpit"),
         ("data: [{uri: /d, domain: medical, splits: [val]}]\noutput: /out\n", "splits .*val"),
         ("data: [{uri: /d, domain: medical, classes: []}]\noutput: /out\n", "classes is empty"),
+        ("data: [{uri: /d, domain: medical, mosaic: 0.2}]\noutput: /out\n", r"/d: mosaic 0\.2"),
     ],
 )
 def test_what_cannot_work_is_named(tmp_path: Path, text: str, message: str) -> None:

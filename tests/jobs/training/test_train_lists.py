@@ -96,6 +96,19 @@ def test_held_out_images_are_not_trained_on(folder: Path) -> None:
         lists_of(folder, held_out=(LabelledSet(uri=str(folder), domain=Domain.INDUSTRIAL),))
 
 
+def test_sets_without_mosaics_are_known_by_their_images(folder: Path, tmp_path: Path) -> None:
+    other = write_labelled(tmp_path / "other", classes=("stone",), images=4)
+    mixed, unmixed = (
+        LabelledSet(uri=str(uri), domain=Domain.INDUSTRIAL, mosaic=uri is folder)
+        for uri in (folder, other)
+    )
+    lists = read_lists(TrainConfig(data=(mixed, unmixed), output="/nowhere", held_out=0))
+    named = {item.image for item in lists.training if item.class_name == "stone"}
+    assert lists.unmixed == named
+    assert len(named) == 4
+    assert lists_of(folder).unmixed == frozenset()
+
+
 def test_one_label_alone_is_refused(tmp_path: Path) -> None:
     for number in range(3):
         picture = np.full((9, 9, 3), number, np.uint8)

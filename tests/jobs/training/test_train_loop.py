@@ -90,6 +90,38 @@ def test_a_broken_run_ends_with_the_same_weights(
     assert len([event for event in told if "epoch" in event]) == 5 - epochs_before
 
 
+def test_a_broken_run_with_mosaics_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = RECIPE | {"text_epochs": 1, "image_epochs": 2, "augmentation": {"mosaic": 0.5}}
+    unbroken = loop_of(job_of(write_config(tmp_path / "unbroken", recipe=recipe))).run()
+    job = job_of(write_config(tmp_path / "broken", recipe=recipe))
+
+    def save_and_end(output: str, state: Any) -> None:
+        save_state(output, state)
+        if len(state.epochs) == 2:
+            raise KilledError
+
+    monkeypatch.setattr(train_loop, "save_state", save_and_end)
+    with pytest.raises(KilledError):
+        loop_of(job).run()
+    monkeypatch.undo()
+    assert loop_of(job).run()["weights"] == unbroken["weights"]
+
+
+def test_mosaics_are_made_of_the_sets_that_allow_them(
+    whole: dict[str, Any], tmp_path: Path
+) -> None:
+    recipe = RECIPE | {"augmentation": {"mosaic": 0.5}}
+    runs = []
+    for allowed in (True, False):
+        folder = tmp_path / str(allowed)
+        data = [{"uri": str(folder / "set"), "domain": "industrial", "mosaic": allowed}]
+        runs.append(loop_of(job_of(write_config(folder, recipe=recipe, data=data))).run())
+    assert runs[0]["weights"] != whole["weights"]
+    assert runs[1]["weights"] == whole["weights"]
+
+
 def test_a_finished_run_learns_no_more(whole: dict[str, Any], tmp_path: Path) -> None:
     job = job_of(write_config(tmp_path))
     loop_of(job).run()

@@ -1,17 +1,21 @@
-"""Augmentations: a picture and its mask move together, within the published bounds."""
+"""Augmentations: a picture and its mask change together, within the published bounds."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zsad.training.augment import (
     Augmentation,
     Movement,
     apply_movement,
+    draw_mosaic,
     draw_movement,
     jitter_colours,
+    mosaic,
     move,
 )
 
@@ -144,7 +148,96 @@ def test_a_reach_of_nothing_leaves_only_mirror_images() -> None:
     assert np.array_equal(jitter_colours(image, np.random.default_rng(0), jitter=0), image)
 
 
-@pytest.mark.parametrize("name", ["turn", "shift", "jitter"])
-def test_an_impossible_reach_is_named(name: str) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_without_mirror_images_a_picture_turns_and_shifts_as_before(seed: int) -> None:
+    mirrored, straight = (
+        draw_movement(np.random.default_rng(seed), 64, Augmentation(mirror=mirror))
+        for mirror in (True, False)
+    )
+    assert straight == mirrored._replace(mirrored=False, upended=False)
+
+
+def test_nothing_at_all_can_be_asked_for() -> None:
+    none = Augmentation(turn=0, shift=0, jitter=0, mirror=False)
+    image, mask = torch.randn(3, 8, 8), torch.ones(8, 8)
+    for seed in range(20):
+        moved = move(image, mask, np.random.default_rng(seed), none)
+        assert torch.equal(moved[0], image)
+        assert torch.equal(moved[1], mask)
+
+
+def test_a_mosaic_shows_its_parts_row_by_row_with_their_masks() -> None:
+    images = [np.full((2, 3, 3), shade, np.uint8) for shade in (10, 20, 30, 40)]
+    masks = [np.zeros((2, 3), bool) for _ in images]
+    masks[1][0, 2] = masks[2][1, 0] = True
+    image, mask = mosaic(images, masks)
+    assert (image.dtype, mask.dtype) == (np.uint8, bool)
+    assert image[..., 0].tolist() == [[10] * 3 + [20] * 3] * 2 + [[30] * 3 + [40] * 3] * 2
+    assert np.argwhere(mask).tolist() == [[0, 5], [3, 0]]
+
+
+def test_parts_of_equal_size_keep_every_pixel() -> None:
+    rng = np.random.default_rng(0)
+    parts = rng.integers(0, 256, (4, 5, 7, 3), dtype=np.uint8)
+    truths = rng.random((4, 5, 7)) < 0.5
+    image, mask = mosaic(list(parts), list(truths))
+    np.testing.assert_array_equal(image[:5, 7:], parts[1])
+    np.testing.assert_array_equal(image[5:, :7], parts[2])
+    np.testing.assert_array_equal(mask[5:, 7:], truths[3])
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=4, max_size=4))
+def test_the_first_part_decides_the_size_and_the_others_fill_theirs(
+    sizes: list[tuple[int, int]],
+) -> None:
+    shades = (50, 100, 150, 200)
+    images = [
+        np.full((*size, 3), shade, np.uint8) for size, shade in zip(sizes, shades, strict=True)
+    ]
+    image, mask = mosaic(images, [np.full(size, size[0] % 2 == 0) for size in sizes])
+    height, width = sizes[0]
+    assert image.shape == (2 * height, 2 * width, 3)
+    for number, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        part = np.s_[row * height : (row + 1) * height, column * width : (column + 1) * width]
+        assert (image[part] == shades[number]).all()
+        assert (mask[part] == (sizes[number][0] % 2 == 0)).all()
+
+
+def test_a_mosaic_of_three_is_refused() -> None:
+    picture, mask = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), bool)
+    with pytest.raises(ValueError, match="takes 4 pictures, got 3"):
+        mosaic([picture] * 3, [mask] * 3)
+
+
+def test_mosaics_are_as_frequent_as_asked_and_show_four_different_pictures() -> None:
+    drawn = [
+        draw_mosaic(range(10, 16), np.random.default_rng([9, n]), chance=0.2) for n in range(2000)
+    ]
+    made = [parts for parts in drawn if parts]
+    assert 0.17 < len(made) / len(drawn) < 0.23
+    assert all(len(set(parts)) == 4 for parts in made)
+    assert set().union(*made) == set(range(10, 16))
+
+
+@pytest.mark.parametrize("candidates", [[5], [5, 6], [5, 6, 7]])
+def test_few_pictures_come_more_than_once(candidates: list[int]) -> None:
+    for seed in range(10):
+        parts = draw_mosaic(candidates, np.random.default_rng(seed), chance=1)
+        assert len(parts) == 4
+        assert set(parts) <= set(candidates)
+
+
+def test_no_mosaic_without_a_chance() -> None:
+    assert not any(draw_mosaic([1], np.random.default_rng(n), chance=0) for n in range(50))
+
+
+@pytest.mark.parametrize("name", ["turn", "shift", "jitter", "mosaic"])
+@pytest.mark.parametrize("value", [-1, 200, float("nan"), True])
+def test_an_impossible_reach_is_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):
-        Augmentation(**{name: -1})
+        Augmentation(**{name: value})
+
+
+def test_mirror_images_are_a_matter_of_yes_or_no() -> None:
+    with pytest.raises(ValueError, match=r"mirror must be true or false, is 0\.5"):
+        Augmentation(mirror=0.5)

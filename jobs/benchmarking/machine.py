@@ -1,0 +1,43 @@
+"""What a measurement was made on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-learn")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+"""CPUs without any compute in bf16 by converting to fp32 and back."""
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the processor, the threads and the packages that are used."""
+    cpu = _cpu_info()
+    flags = cpu.get("flags", cpu.get("Features", "")).split()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cpu_bf16": sorted(BF16_FLAGS.intersection(flags)),
+        "gpu": gpu,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+    }
+
+
+def _cpu_info() -> dict[str, str]:
+    """Return what Linux says of the first core; nothing elsewhere."""
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    first = path.read_text().split("\n\n", 1)[0]
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
