@@ -45,6 +45,8 @@ class ScoreConfig:
     """"auto": bf16 on a GPU, fp32 on a CPU."""
     batch_size: int = 8
     """Slices that go through the model at once."""
+    workers: int | None = None
+    """Processes that score, each with a detector of its own; None: one a GPU, or one a machine."""
     keep_ids: bool = False
     """Whether medical scans keep their paths as names, instead of keyed hashes."""
     limit: int | None = None
@@ -61,8 +63,10 @@ class ScoreConfig:
             raise ConfigError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
         if self.batch_size < 1:
             raise ConfigError(f"--batch-size {self.batch_size}: must be at least 1")
-        if self.limit is not None and self.limit < 1:
-            raise ConfigError(f"--limit {self.limit}: must be at least 1")
+        for name in ("limit", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} {value}: must be at least 1")
         if self.class_name and self.class_from:
             raise ConfigError("--class-name and --class-from exclude each other")
 
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--plane", choices=[plane.value for plane in Plane], help="slices of a volume")
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
     add("--batch-size", type=int, metavar="N", help="slices through the model at once (8)")
+    add("--workers", type=int, metavar="N", help="processes that score (one a GPU or machine)")
     add("--keep-ids", action="store_true", help="name medical scans by path, not by keyed hash")
     add("--limit", type=int, metavar="N", help="score only the first N scans")
     add("--dry-run", action="store_true", help="list what would be read and scored, and stop")

@@ -22,18 +22,18 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from ray.exceptions import RayError
 
 from io_adapters import storage
 from io_adapters.datasets import DatasetError, LabelledImage, read_labelled
 from jobs.cluster import RunError, connect
-from jobs.evaluation.config import EvaluateConfig, ScoreRule, parse_config
+from jobs.evaluation.config import EvaluateConfig, parse_config
+from jobs.evaluation.published import PUBLISHED
 from jobs.evaluation.run import Evaluation
-from jobs.evaluation.table import PUBLISHED, as_csv, as_text, mean_of
+from jobs.evaluation.table import as_csv, as_text, mean_of
 from jobs.progress import Progress
-from jobs.run import describe_model
+from jobs.run import check_method, describe_model
 from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
 from zsad.checkpoints import Checkpoint
@@ -68,14 +68,15 @@ def check_model(config: EvaluateConfig) -> Checkpoint:
     """Load the model once here, where an error is one line, before workers load theirs.
 
     Raises:
-        ConfigError: the rule of the image scores is not the method's.
+        ConfigError: another method was asked for, or nothing was published of this one.
         WeightsError: there is no usable checkpoint, or its CLIP is not there.
     """
-    _, model = load_detector(Path(config.checkpoint), clip=config.clip)
-    if config.scores is ScoreRule.PUBLISHED and model.method != "aaclip":
+    _, model = load_detector(config.checkpoint, clip=config.clip)
+    check_method(config.detector, model, config.checkpoint)
+    known = PUBLISHED[model.method].means
+    if config.dataset and config.dataset not in known:
         raise ConfigError(
-            f"--scores published: is AA-CLIP's rule, {config.checkpoint} holds {model.method}; "
-            "use constants"
+            f"--dataset {config.dataset}: of {model.method} there are {', '.join(known)}"
         )
     return model
 
@@ -126,7 +127,8 @@ def run(evaluation: Evaluation, items: Sequence[LabelledImage]) -> None:
 def write(evaluation: Evaluation) -> str:
     """Write `metrics.json` and `metrics.csv`; return the table for a person."""
     config, rows = evaluation.config, evaluation.rows()
-    published = PUBLISHED[config.dataset] if config.dataset else None
+    by_authors = PUBLISHED[evaluation.model.method]
+    published = by_authors.means[config.dataset] if config.dataset else None
     summary = {
         "settings": config.to_dict(),
         "model": describe_model(evaluation.model),
@@ -138,7 +140,7 @@ def write(evaluation: Evaluation) -> str:
     content = json.dumps(summary, indent=1, allow_nan=False)
     storage.put_bytes(storage.join(config.output, "metrics.json"), content.encode())
     storage.put_bytes(storage.join(config.output, "metrics.csv"), as_csv(rows).encode())
-    return as_text(rows, published)
+    return as_text(rows, (by_authors.title, published) if published else None)
 
 
 if __name__ == "__main__":

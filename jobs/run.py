@@ -142,15 +142,26 @@ class Run:
         }
 
     def _scorer(self) -> ScorerSettings:
-        cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        found = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        cpus = [count for count in found if count] or [1]
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        workers = self.config.workers or gpus or len(cpus)
+        workers = min(workers, gpus) if gpus else workers  # each has a GPU to itself
         return ScorerSettings(
             checkpoint=self.config.checkpoint,
             clip=self.config.clip,
             precision=self.config.precision,
             batch_size=self.config.batch_size,
-            threads=min((n for n in cpus if n), default=1),
+            workers=workers,
+            threads=max(1, min(cpus) * len(cpus) // max(workers, len(cpus))),
             output=self.config.output,
         )
+
+
+def check_method(wanted: str | None, model: Checkpoint, path: str) -> None:
+    """Raise ConfigError if `--detector` names another method than the checkpoint's."""
+    if wanted not in (None, model.method):
+        raise ConfigError(f"--detector {wanted}: {path} holds {model.method}")
 
 
 def describe_model(model: Checkpoint) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from jobs.cluster import RunError
 from jobs.config import ScoreConfig, parse_config
 from jobs.plan import make_plan
-from jobs.run import Run
+from jobs.run import Run, check_method
 from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
 from zsad.checkpoints import Checkpoint
@@ -63,10 +63,7 @@ def check_model(config: ScoreConfig) -> Checkpoint:
         WeightsError: there is no usable checkpoint, or its CLIP is not there or another one.
     """
     checkpoint = complete_checkpoint(config.checkpoint, clip=config.clip)
-    if config.detector not in (None, checkpoint.method):
-        raise ConfigError(
-            f"--detector {config.detector}: {config.checkpoint} holds {checkpoint.method}"
-        )
+    check_method(config.detector, checkpoint, config.checkpoint)
     return checkpoint
 
 

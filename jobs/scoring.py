@@ -43,6 +43,8 @@ class ScorerSettings:
     clip: str | None
     precision: str
     batch_size: int
+    workers: int
+    """Processes that score."""
     threads: int
     """CPU threads of the model; Ray would leave torch with one."""
     output: str

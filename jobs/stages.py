@@ -86,7 +86,7 @@ def lay_out(
             batch_size=IMAGES_PER_BLOCK if gpus else None,  # None: a block; a GPU needs a number
             compute=ActorPoolStrategy(
                 min_size=1,
-                max_size=gpus or _nodes(),
+                max_size=settings.workers,
                 max_tasks_in_flight_per_actor=4,
                 max_concurrent_calls_per_actor=2,  # the next batch is read while this one scores
             ),
@@ -112,10 +112,6 @@ def blocks_of(refs: Sequence[ScanRef], metas: Sequence[Mapping[str, Any]]) -> It
         size += ref_size
     if block:
         yield pa.Table.from_pylist(block)
-
-
-def _nodes() -> int:
-    return sum(node["Alive"] and node["Resources"].get("CPU", 0) >= 1 for node in ray.nodes())
 
 
 def _configure_ray_data() -> None:

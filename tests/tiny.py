@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
 from zsad.backbone import Backbone, BackboneConfig
 from zsad.checkpoints import Checkpoint
 from zsad.detectors.aaclip import AAClip, AAClipConfig
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
 
 TINY_CLIP = {
     "embed_dim": 32,
@@ -25,11 +27,20 @@ def tiny_detector(seed: int = 0) -> AAClip:
     return AAClip(backbone, config).eval().requires_grad_(False)
 
 
-def as_checkpoint(detector: AAClip, *, note: str | None = None) -> Checkpoint:
+def tiny_adaclip(seed: int = 0, **settings: Any) -> AdaClip:
+    """Return AdaCLIP on the same CLIP."""
+    torch.manual_seed(seed)
+    backbone = Backbone(BackboneConfig(architecture=TINY_CLIP, activation="gelu", image_size=48))
+    defaults = {"levels": (2, 4), "prompt_depth": 2, "prompt_length": 3, "clusters": 3}
+    config = AdaClipConfig(**defaults | settings)
+    return AdaClip(backbone, config).eval().requires_grad_(False)
+
+
+def as_checkpoint(detector: AAClip | AdaClip, *, note: str | None = None) -> Checkpoint:
     """Return everything of a detector, its CLIP included, as a checkpoint."""
     state = detector.state_dict()
     return Checkpoint(
-        method="aaclip",
+        method="adaclip" if isinstance(detector, AdaClip) else "aaclip",
         backbone=detector.backbone.config,
         method_config=asdict(detector.config),
         tensors={name: t for name, t in state.items() if not name.startswith("backbone.")},

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from io_adapters import storage
-from jobs.evaluation.table import PUBLISHED
+from jobs.evaluation.published import benchmarks
 from jobs.model import PRECISIONS
 from jobs.settings import ConfigError, gather, rooted
-from zsad.detectors import Domain
+from zsad.detectors import DETECTORS, Domain
 from zsad.weights import embedded
 
 
@@ -25,7 +25,7 @@ class ScoreRule(StrEnum):
     CONSTANTS = "constants"
     """The checkpoint: what a scoring run would give the same image. Maps have the images' size."""
     PUBLISHED = "published"
-    """All images of the class, as in AA-CLIP's own evaluation. Maps have the model's input size."""
+    """All images of the class, as the method's authors do it. Maps have the model's input size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +38,8 @@ class EvaluateConfig:
     checkpoint: str
     """Our safetensors file, or a folder or file in a method's official format."""
     domain: Domain
+    detector: str | None = None
+    """The method; None: the checkpoint's own. Another one than the checkpoint's is an error."""
     clip: str | None = None
     """CLIP weights, instead of what the checkpoint brings or names."""
     root: str | None = None
@@ -53,8 +55,10 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
-        if self.dataset is not None and self.dataset not in PUBLISHED:
-            raise ConfigError(f"--dataset {self.dataset}: choose from {', '.join(PUBLISHED)}")
+        if self.dataset is not None and self.dataset not in benchmarks():
+            raise ConfigError(f"--dataset {self.dataset}: choose from {', '.join(benchmarks())}")
+        if self.detector is not None and self.detector not in DETECTORS:
+            raise ConfigError(f"--detector {self.detector}: there are {', '.join(DETECTORS)}")
 
     def read_descriptions(self) -> dict[str, str]:
         """Read the descriptions of classes; none where no file is named.
@@ -125,8 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", metavar="URI", help="folder of metrics.json and metrics.csv")
     add("--checkpoint", metavar="PATH", help="trained weights: .safetensors or official")
     add("--clip", metavar="openai|ARCHITECTURE/TAG|FILE", help="CLIP, if the checkpoint has none")
+    add("--detector", choices=sorted(DETECTORS), help="method (default: the checkpoint's)")
     add("--scores", choices=[rule.value for rule in ScoreRule], help="rule of the image scores")
-    add("--dataset", choices=sorted(PUBLISHED), help="show what was published on this benchmark")
+    add("--dataset", choices=benchmarks(), help="show what was published on this benchmark")
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
     add("--config", metavar="FILE.yaml", help="the same settings as YAML; the command line wins")
     return parser

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from ray.data import ActorPoolStrategy, DataContext
 from io_adapters.datasets import LabelledImage, read_image, read_mask
 from io_adapters.scan import Failure, Kind, ScanRef, Stage
 from jobs.evaluation.config import EvaluateConfig, ScoreRule
+from jobs.evaluation.published import PUBLISHED, Judged, Published
 from jobs.evaluation.table import Row
 from jobs.model import Model
 from jobs.scoring import failure_from, failure_json
@@ -30,22 +31,12 @@ from jobs.stages import IMAGES_PER_BLOCK
 from zsad.checkpoints import Checkpoint
 from zsad.detectors import Domain
 from zsad.metrics import PixelCounts, rank_images
+from zsad.preprocess import squash_mask
 
 NO_IMAGE = np.zeros((0, 0, 3), dtype=np.uint8)
 NO_MASK = np.zeros((0, 0), dtype=bool)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What a detector said of one image."""
-
-    score: float
-    """By the checkpoint's constants."""
-    image: float
-    """The method's own view of the whole image."""
-    lowest: float
-    """Of the anomaly map."""
-    highest: float
+Resize = Callable[[np.ndarray], np.ndarray]
+"""A mask of the image's size → one of the model's."""
 
 
 @dataclass(slots=True)
@@ -56,12 +47,11 @@ class Tally:
     anomalous: list[bool] = field(default_factory=list)
     pixels: PixelCounts = field(default_factory=PixelCounts)
 
-    def row(self, name: str, rule: ScoreRule, domain: Domain) -> Row:
-        """Return the metrics of the class."""
-        if rule is ScoreRule.PUBLISHED:
-            scores = published_scores(self.judged, domain)
-        else:
-            scores = [judged.score for judged in self.judged]
+    def row(self, name: str, domain: Domain, rule: Published | None) -> Row:
+        """Return the metrics of the class; without a rule, scores are the checkpoint's."""
+        scores = [judged.score for judged in self.judged]
+        if rule is not None:
+            scores = rule.scores(self.judged, domain)
         images, pixels = rank_images(scores, self.anomalous), self.pixels.curve()
         metrics = {
             "image_auroc": images.auroc(),
@@ -74,27 +64,6 @@ class Tally:
         }
         rounded = {n: None if value is None else round(value, 6) for n, value in metrics.items()}
         return Row(name, len(self.judged), sum(self.anomalous), rounded)
-
-
-def published_scores(judged: Sequence[Judged], domain: Domain) -> list[float]:
-    """Return image scores by AA-CLIP's own evaluation.
-
-    Maps and image scores are moved to 0…1 by the lowest and highest value over all images of the
-    class; a medical image has the highest value of its map, a factory image the mean of that and
-    its image score (github.com/Mwxinnn/AA-CLIP, commit 53db195, `metrics_eval`).
-    """
-    lowest = min(image.lowest for image in judged)
-    peaks = _spread([image.highest for image in judged], lowest)
-    if domain is Domain.MEDICAL:
-        return peaks
-    images = [image.image for image in judged]
-    return [(p + i) / 2 for p, i in zip(peaks, _spread(images, min(images)), strict=True)]
-
-
-def _spread(values: list[float], low: float) -> list[float]:
-    """Move low…max to 0…1; where all values are equal they say nothing, and become 0."""
-    reach = max(values) - low
-    return [(value - low) / reach if reach else 0.0 for value in values]
 
 
 class Evaluation:
@@ -121,11 +90,15 @@ class Evaluation:
 
     def rows(self) -> list[Row]:
         """Return the table, a row a class, by name."""
-        config = self.config
+        rule = _published_rule(self.config, self.model.method)
         return [
-            tally.row(name, config.scores, config.domain)
+            tally.row(name, self.config.domain, rule)
             for name, tally in sorted(self.tallies.items())
         ]
+
+
+def _published_rule(config: EvaluateConfig, method: str) -> Published | None:
+    return PUBLISHED[method] if config.scores is ScoreRule.PUBLISHED else None
 
 
 def _stages(
@@ -138,10 +111,15 @@ def _stages(
     context.max_errored_blocks = 0  # metrics of a part of a set would pass for the whole's
     gpus = int(ray.cluster_resources().get("GPU", 0))
     cpus = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    side = model.backbone.image_size if config.scores is ScoreRule.PUBLISHED else None
+    rule = _published_rule(config, model.method)
+    resize = (
+        partial(squash_mask, size=model.backbone.image_size, by_area=rule.masks_by_area)
+        if rule
+        else None
+    )
     judged = (
         ray.data.from_arrow(list(_blocks(items)))
-        .map(partial(read_row, side=side))
+        .map(partial(read_row, resize=resize))
         .map_batches(
             Evaluator,
             fn_constructor_args=(config, min((n for n in cpus if n), default=1)),
@@ -165,17 +143,18 @@ def _blocks(items: Sequence[LabelledImage]) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist(rows[start : start + IMAGES_PER_BLOCK])
 
 
-def read_row(row: Mapping[str, Any], *, side: int | None) -> dict[str, Any]:
+def read_row(row: Mapping[str, Any], *, resize: Resize | None) -> dict[str, Any]:
     """Read one image: {"index", "item"} → the same and {"image", "mask", "failure"}.
 
-    `image` is uint8 (H, W, 3), `mask` bool (H, W), or (side, side) where `side` is given, or (0, 0)
+    `image` is uint8 (H, W, 3), `mask` bool (H, W), or resized, where that is asked for, or (0, 0)
     where nothing is known of single pixels; `failure` is empty or an outcome.
     """
     item = LabelledImage(**json.loads(row["item"]))
     try:
         image, mask = read_image(item), NO_MASK
         if item.has_pixel_labels:
-            mask = read_mask(item, (side, side) if side else image.shape[:2])
+            mask = read_mask(item, image.shape[:2])
+            mask = resize(mask) if resize else mask
         return {**row, "image": image, "mask": mask, "failure": ""}
     except Exception as error:
         ref = ScanRef(

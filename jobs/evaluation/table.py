@@ -29,33 +29,6 @@ class Row(NamedTuple):
     """By the names in `METRICS`, fractions; None where a metric means nothing."""
 
 
-def _aaclip(
-    pixel_auroc: float, pixel_ap: float, image_auroc: float | None, image_ap: float | None
-) -> dict[str, float | None]:
-    return {
-        "image_auroc": image_auroc,
-        "image_ap": image_ap,
-        "pixel_auroc": pixel_auroc,
-        "pixel_ap": pixel_ap,
-    }
-
-
-PUBLISHED = {
-    "mvtec": _aaclip(0.9188, 0.4527, 0.9047, 0.9539),
-    "btad": _aaclip(0.9701, 0.5280, 0.9432, 0.9674),
-    "mpdd": _aaclip(0.9662, 0.2681, 0.7746, 0.8058),
-    "brain": _aaclip(0.9572, 0.4491, 0.7926, 0.9441),
-    "liver": _aaclip(0.9792, 0.1287, 0.6878, 0.5772),
-    "retina": _aaclip(0.9531, 0.5684, 0.8182, 0.8180),
-    "clinicdb": _aaclip(0.8955, 0.5263, None, None),
-    "colondb": _aaclip(0.8359, 0.3321, None, None),
-    "kvasir": _aaclip(0.8714, 0.5577, None, None),
-    "cvc300": _aaclip(0.9684, 0.5373, None, None),
-}
-"""Means over classes that AA-CLIP's authors logged for their model trained on VisA, epoch 15 of 20
-(results/test.log of github.com/Mwxinnn/AA-CLIP, commit 53db195)."""
-
-
 def mean_of(rows: Sequence[Row]) -> Row:
     """Return the plain mean over classes, each metric's over the classes that have it."""
     metrics: dict[str, float | None] = {}
@@ -66,13 +39,19 @@ def mean_of(rows: Sequence[Row]) -> Row:
     return Row("mean", images, anomalous, metrics)
 
 
-def as_text(rows: Sequence[Row], published: dict[str, float | None] | None) -> str:
-    """Lay the table out for a terminal, in percent, the mean and published numbers last."""
+def as_text(rows: Sequence[Row], published: tuple[str, dict[str, float | None]] | None) -> str:
+    """Lay the table out for a terminal, in percent; the mean and published numbers come last.
+
+    Args:
+        rows: of the classes.
+        published: whose numbers, and the numbers.
+    """
     lines = [["class", "images", "anomalous", *_HEADINGS]]
     for row in [*rows, mean_of(rows)]:
         lines.append([row.name, str(row.images), str(row.anomalous), *_percents(row.metrics)])
     if published:
-        lines.append(["AA-CLIP published", "", "", *_percents(published)])
+        title, means = published
+        lines.append([title, "", "", *_percents(means)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from aaclip_case import AAClipCase
+from adaclip_case import AdaClipCase
 from golden_cases import cases
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 from tiny import as_checkpoint
 
 from jobs.evaluate import EVALUATED, RUN_FAILED, SOME_FAILED, WRONG_USAGE, main
-from jobs.evaluation.run import Evaluation, Judged, published_scores
+from jobs.evaluation.published import PUBLISHED, Judged
+from jobs.evaluation.run import Evaluation
 from zsad.checkpoints import save_checkpoint
 from zsad.detectors import Domain, load_detector
 from zsad.preprocess import squash
@@ -66,6 +68,41 @@ def test_published_rule_gives_the_official_numbers(folder: Path, tmp_path: Path)
         np.testing.assert_allclose(ours, expected, atol=0.011, err_msg=entry["class_name"])
 
 
+@pytest.mark.usefixtures("small_ray")
+@pytest.mark.parametrize("folder", cases("adaclip"), ids=lambda folder: folder.name)
+def test_adaclip_is_evaluated_as_its_authors_do(folder: Path, tmp_path: Path) -> None:
+    case = AdaClipCase(folder)
+    save_checkpoint(tmp_path / "golden.safetensors", as_checkpoint(case.detector))
+    code = evaluate(
+        tmp_path / "out",
+        data=folder / "meta.json",
+        domain="industrial",
+        checkpoint=tmp_path / "golden.safetensors",
+        detector="adaclip",
+        scores="published",
+        precision="fp32",
+    )
+    assert code == EVALUATED
+    found = metrics_of(tmp_path / "out")
+    names = ("pixel_auroc", "image_auroc", "pixel_f1_max", "image_f1_max", "pixel_ap", "image_ap")
+    rows = case.expected["metric_rows"].tolist()[:-1]
+    for name, expected in zip(rows, case.expected["metrics_hsf"], strict=False):
+        both = {row["label"] for row in case.rows if row["class_name"] == name} == {0, 1}
+        step = 1 if both else 2  # the official code writes 0 where one of the labels is missing
+        ours = [100 * (found[name][metric] or 0) for metric in names[::step]]
+        np.testing.assert_allclose(ours, expected[::step], atol=0.02)
+
+
+def test_another_method_than_the_checkpoints_is_refused(
+    labelled: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"data": labelled, "domain": "industrial", "checkpoint": tiny_checkpoint}
+    assert evaluate(tmp_path, **given, detector="adaclip") == WRONG_USAGE
+    assert "--detector adaclip" in capsys.readouterr().err
+    assert evaluate(tmp_path, **given, dataset="visa") == WRONG_USAGE
+    assert "--dataset visa: of aaclip there are" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("domain", list(Domain))
 @pytest.mark.parametrize("folder", cases("aaclip"), ids=lambda folder: folder.name)
 def test_published_scores_are_the_official_ones(folder: Path, domain: Domain) -> None:
@@ -76,7 +113,7 @@ def test_published_scores_are_the_official_ones(folder: Path, domain: Domain) ->
             expected["image_score"], expected[f"map_sum_{name}"], strict=True
         )
     ]
-    found = published_scores(judged, domain)
+    found = PUBLISHED["aaclip"].scores(judged, domain)
     np.testing.assert_allclose(found, expected[f"final_score_{name}"], atol=1e-5)
 
 
@@ -250,13 +287,15 @@ def test_published_scores_spread_over_the_class() -> None:
         Judged(score=9.0, image=0.6, lowest=0.0, highest=6.0),
         Judged(score=9.0, image=0.7, lowest=-1.0, highest=0.0),
     ]
-    assert published_scores(judged, Domain.MEDICAL) == [0.5, 1.0, 0.25]
-    assert published_scores(judged, Domain.INDUSTRIAL) == pytest.approx([0.25, 0.75, 0.625])
+    assert PUBLISHED["aaclip"].scores(judged, Domain.MEDICAL) == [0.5, 1.0, 0.25]
+    assert PUBLISHED["aaclip"].scores(judged, Domain.INDUSTRIAL) == pytest.approx(
+        [0.25, 0.75, 0.625]
+    )
 
 
 def test_published_scores_of_equal_images_are_equal() -> None:
     judged = [Judged(score=9.0, image=0.5, lowest=1.0, highest=1.0)] * 2
-    assert published_scores(judged, Domain.INDUSTRIAL) == [0.0, 0.0]
+    assert PUBLISHED["aaclip"].scores(judged, Domain.INDUSTRIAL) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

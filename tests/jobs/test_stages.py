@@ -52,6 +52,7 @@ def test_reading_is_fused_into_the_scoring_actor_on_one_machine(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     settings = ScorerSettings(
+        workers=1,
         checkpoint=str(tiny_checkpoint),
         clip=None,
         precision="fp32",

@@ -155,7 +155,12 @@ class AdaClip(nn.Module):
         words = backbone.clip.context_length - 2
         if config.prompts_text and config.prompt_length > words:
             raise ValueError(f"prompt_length {config.prompt_length}: a sentence has {words} words")
+        text_blocks = len(backbone.clip.transformer.resblocks)
+        if config.prompts_text and text_blocks < 2:
+            raise ValueError("prompt_branch L: the only block of the text tower sees no prompts")
         self.backbone, self.config = backbone, config
+        self.visual_depth = min(config.prompt_depth, blocks)
+        self.text_depth = min(config.prompt_depth, text_blocks)
         vision, text, embed = backbone.vision_width, backbone.text_width, backbone.embed_dim
         in_text, in_vision = "L" in config.prompt_branch, "V" in config.prompt_branch
         self.text_prompter = Prompter(text, config, enabled=in_text)
@@ -227,14 +232,14 @@ class AdaClip(nn.Module):
         Returns:
             CLIP's embedding (B, D), any length, and each level's tokens (B, 1 + h·w, W).
         """
-        depth, length = self.config.prompt_depth, self.config.prompt_length
+        length = self.config.prompt_length
         B, N, _ = tokens.shape
         if prompted := "V" in self.config.prompt_branch:
             prompts = self.visual_prompter.tokens(0, dynamic, B)
             tokens = torch.cat([tokens, prompts], dim=1)
 
         def after(number: int, x: Tensor) -> Tensor:
-            if not prompted or number >= depth:
+            if not prompted or number >= self.visual_depth:
                 return x
             prompts = self.visual_prompter.tokens(number, dynamic, B)
             return torch.cat([x[:, :-length], prompts], dim=1)
@@ -330,7 +335,7 @@ class AdaClip(nn.Module):
             return answer(attention, q, k, v, causal=True)
 
         def prompt(number: int, x: Tensor) -> Tensor:
-            if number + 1 >= self.config.prompt_depth:
+            if number + 1 >= self.text_depth:
                 return x
             return torch.cat([x[:, :1], self.text_prompter.tokens(number + 1, dynamic, B)], dim=1)
 

@@ -100,9 +100,11 @@ class PromptStage(Stage):
     def _without_effect(self) -> list[nn.Module | nn.Parameter]:
         """Return what the forward pass never looks at: such parts have no gradient."""
         detector, config = self.detector, self.detector.config
-        # The first text block sees no prompts, so the first of them is there for its number only.
-        static = list(detector.text_prompter.static_prompts)
-        found: list[nn.Module | nn.Parameter] = static[: 1 if config.prompts_text else None]
+        text = list(detector.text_prompter.static_prompts)
+        visual = list(detector.visual_prompter.static_prompts)
+        # The first text block sees no prompts: the first of them is there for its number only.
+        found: list[nn.Module | nn.Parameter] = [*text[:1], *text[detector.text_depth :]]
+        found += visual[detector.visual_depth :]
         if "D" in config.prompt_type:
             if "V" not in config.prompt_branch:
                 found.append(detector.dynamic_visual_prompt_generator)
