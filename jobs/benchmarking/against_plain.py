@@ -12,6 +12,7 @@ import torch
 
 from jobs.benchmarking.config import BenchmarkConfig
 from jobs.benchmarking.differences import Difference
+from jobs.benchmarking.machine import computes_in_bf16
 from jobs.benchmarking.methods import METHODS
 from jobs.benchmarking.pictures import Picture, draw_pictures
 from jobs.benchmarking.timing import Times, interleave
@@ -20,7 +21,7 @@ from jobs.settings import ConfigError
 from zsad.backbone import Backbone
 from zsad.detectors import Domain
 
-PLAIN = "plain_fp32"
+PLAIN, FP32, BF16 = "plain_fp32", "detector_fp32", "detector_bf16"
 SEED = 0
 
 
@@ -29,7 +30,7 @@ class Comparison:
     """What was measured."""
 
     times: Mapping[str, Times]
-    """Of `plain_fp32`, `detector_fp32` and `detector_bf16`."""
+    """Of `plain_fp32`, `detector_fp32` and, where the machine computes in it, `detector_bf16`."""
     differences: Sequence[Difference]
 
     @property
@@ -37,21 +38,20 @@ class Comparison:
         """The kinds of number that the detector gets wrong."""
         return [difference.of for difference in self.differences if difference.is_too_large]
 
-    def ratio(self, name: str) -> float:
+    def rate(self, name: str) -> float | None:
+        """Return a variant's slices a second; None if it was not measured."""
+        return 1 / self.times[name].median if name in self.times else None
+
+    def ratio(self, name: str) -> float | None:
         """Return how many times as fast as the plain implementation a variant is."""
-        return self.times[PLAIN].median / self.times[name].median
+        return self.times[PLAIN].median / self.times[name].median if name in self.times else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
-        rates = {f"{name}_slices_per_s": 1 / times.median for name, times in self.times.items()}
-        ratios = {
-            f"ratio_{name.removeprefix('detector_')}_over_plain": self.ratio(name)
-            for name in self.times
-            if name != PLAIN
-        }
         return {
-            **rates,
-            **ratios,
+            **{f"{name}_slices_per_s": self.rate(name) for name in (PLAIN, FP32, BF16)},
+            "ratio_fp32_over_plain": self.ratio(FP32),
+            "ratio_bf16_over_plain": self.ratio(BF16),
             "seconds_per_slice": {name: times.to_dict() for name, times in self.times.items()},
             "differences": [difference.to_dict() for difference in self.differences],
         }
@@ -63,6 +63,8 @@ class Comparison:
             columns = (times.median, min(times.rounds), max(times.rounds))
             seconds = "".join(f"{value:9.3g}" for value in columns)
             lines.append(f"{name:16}{seconds}{1 / times.median:10.3g}{self.ratio(name):9.2f}")
+        if BF16 not in self.times:
+            lines.append("bf16: not measured, this machine does not compute in it")
         lines.append("largest difference of detector_fp32 from plain_fp32, of the numbers' reach:")
         return "\n".join([*lines, *(difference.as_text() for difference in self.differences)])
 
@@ -86,7 +88,7 @@ def compare(config: BenchmarkConfig) -> Comparison:
     threads = torch.get_num_threads()
     models = {
         f"detector_{precision}": Model(detector, precision=precision, threads=threads)
-        for precision in ("fp32", "bf16")
+        for precision in (("fp32", "bf16") if computes_in_bf16() else ("fp32",))
     }
     pictures = draw_pictures(config.batch_size, config.image_size)
     variants = {

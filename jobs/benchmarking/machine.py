@@ -11,26 +11,33 @@ from typing import Any
 import torch
 
 PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-learn")
-BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+BF16_CAPABILITIES = ("amx_bf16", "avx512_bf16")
 """CPUs without any compute in bf16 by converting to fp32 and back."""
 
 
 def describe_machine() -> dict[str, Any]:
     """Return the processor, the threads and the packages that are used."""
     cpu = _cpu_info()
-    flags = cpu.get("flags", cpu.get("Features", "")).split()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "cpu_bf16": sorted(BF16_FLAGS.intersection(flags)),
+        "bf16": computes_in_bf16(),
         "gpu": gpu,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in PACKAGES},
         },
     }
+
+
+def computes_in_bf16() -> bool:
+    """Tell whether the GPU, or without one the CPU, multiplies bf16 numbers as they are."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in BF16_CAPABILITIES)
 
 
 def _cpu_info() -> dict[str, str]:

@@ -17,9 +17,13 @@ from zsad.detectors.adaclip import AdaClip
 VARIANTS = ["plain_fp32", "detector_fp32", "detector_bf16"]
 
 
+BF16 = "jobs.benchmarking.against_plain.computes_in_bf16"
+
+
 @pytest.fixture
-def tiny(tmp_path: Path) -> list[str]:
-    """The arguments of a benchmark that takes a second."""
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The arguments of a benchmark that takes a second, on a machine that computes in bf16."""
+    monkeypatch.setattr(BF16, lambda: True)
     (tmp_path / "tiny.json").write_text(json.dumps(TINY_CLIP))
     return [
         *("--method", "adaclip", "--architecture", str(tmp_path / "tiny.json")),
@@ -46,6 +50,19 @@ def test_measures_all_variants_and_writes_their_numbers(
     assert numbers["machine"]["threads"] == torch.get_num_threads()
     shown = capsys.readouterr().out
     assert all(f"round 2/2: {name}" in shown for name in VARIANTS)
+
+
+def test_bf16_that_is_emulated_is_not_measured(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BF16, lambda: False)
+    file = tmp_path / "numbers.json"
+    assert main([*tiny, "--json", str(file)]) == MEASURED
+    numbers = json.loads(file.read_text())
+    assert list(numbers["seconds_per_slice"]) == VARIANTS[:2]
+    assert numbers["ratio_fp32_over_plain"] > 0
+    assert numbers["detector_bf16_slices_per_s"] is None
+    assert numbers["ratio_bf16_over_plain"] is None
 
 
 def test_both_compute_the_same(tiny: list[str], tmp_path: Path) -> None:
