@@ -35,6 +35,20 @@ def compare(actual: torch.Tensor, expected: np.ndarray, name: str, atol: float) 
     np.testing.assert_allclose(actual.numpy(), expected, rtol=0, atol=atol, err_msg=name)
 
 
+def compare_update(ours: np.ndarray, theirs: np.ndarray, before: np.ndarray, name: str) -> None:
+    """Compare what training added to a weight, for the weight itself hardly moves.
+
+    Adam's steps are noise where a gradient is nearly 0, so a hundredth may differ.
+    """
+    ours, theirs = ours - before, theirs - before
+    rounding = 2 * float(np.spacing(np.abs(before).max()))
+    limit = 1e-3 * np.abs(theirs).max() + rounding
+    assert np.abs(theirs).max() > 10 * rounding, f"{name} shows no training"
+    assert np.quantile(np.abs(ours - theirs), 0.99) <= limit, name
+    cosine = (ours * theirs).sum() / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert cosine > 0.9999, name
+
+
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """Return image_path, mask_path, label and class_name of every picture, in the list's order."""
     if (lines := folder / "meta.jsonl").exists():

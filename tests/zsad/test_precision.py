@@ -13,6 +13,7 @@ import torch
 
 from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.aaclip import AAClip, AAClipConfig
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
 from zsad.detectors.detector import Domain, PatchScores
 from zsad.trunk import run_blocks
 
@@ -40,22 +41,28 @@ def pictures() -> torch.Tensor:
 class Both(NamedTuple):
     exact: PatchScores
     rounded: PatchScores
-    detector: AAClip
+    detector: AAClip | AdaClip
 
 
 @torch.inference_mode()
-def scores_of(detector: AAClip, *, bf16: bool) -> PatchScores:
-    anchors = detector.encode_text(["object"])
+def scores_of(detector: AAClip | AdaClip, *, bf16: bool) -> PatchScores:
+    texts = detector.encode_text(["object"])
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        parts = [detector(picture[None], anchors) for picture in pictures()]
+        parts = [detector(picture[None], texts) for picture in pictures()]
     return PatchScores(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-@pytest.fixture(scope="module")
-def both() -> Both:
+METHODS = {
+    "aaclip": lambda backbone: AAClip(backbone, AAClipConfig()),
+    "adaclip": lambda backbone: AdaClip(backbone, AdaClipConfig()),
+}
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def both(request: pytest.FixtureRequest) -> Both:
     torch.manual_seed(0)
     config = BackboneConfig(architecture="ViT-L-14-336", activation="gelu", image_size=SIZE)
-    detector = AAClip(Backbone(config), AAClipConfig()).eval().requires_grad_(False)
+    detector = METHODS[request.param](Backbone(config)).eval().requires_grad_(False)
     return Both(scores_of(detector, bf16=False), scores_of(detector, bf16=True), detector)
 
 
