@@ -44,7 +44,7 @@ TRAINING = {
     "losses": r"losses",
     "patches": r"hsf_(topk|labels)",
     "gradient": r"grad1:.+",
-    "update": r"after[13]:.+",
+    "update": r"after\d+:.+",
 }
 
 
@@ -91,10 +91,11 @@ def test_dynamic_prompts_are_made_of_the_plain_embedding(case: AdaClipCase) -> N
     case.close(case.clip.clip.visual(case.images), "clip_cls", TOKENS)
     tokens = case.clip.embed_patches(case.images)
     prompts = case.detector.dynamic_prompts(tokens)
-    assert prompts.visual is not None
-    assert prompts.text is not None
-    case.close(prompts.visual, "dyn_visual", UNIT)
-    case.close(prompts.text, "dyn_text", UNIT)
+    for made, name in ((prompts.visual, "dyn_visual"), (prompts.text, "dyn_text")):
+        if made is None:
+            assert name not in case.expected, name
+        else:
+            case.close(made, name, UNIT)
 
 
 @torch.inference_mode()
@@ -124,13 +125,12 @@ def test_maps_before_smoothing(case: AdaClipCase, alone: Arrays) -> None:
 def test_anchors_of_any_class_for_any_picture(case: AdaClipCase) -> None:
     names = case.expected["class_names"].tolist()
     prompts = case.detector.dynamic_prompts(case.clip.embed_patches(case.images[:2])).text
-    assert prompts is not None
     texts = case.detector.encode_text(names)
-    for picture in range(2):
-        each = prompts[picture : picture + 1].expand(len(names), -1, -1)
-        expected = case.expected["text_feat_cross"][picture]
+    for picture, expected in enumerate(case.expected["text_feat_cross"]):
+        each = None if prompts is None else prompts[[picture] * len(names)]
         compare(case.detector.anchors(texts, each), expected, "text_feat_cross", UNIT)
-    sentences = case.detector.encode_sentences([case.detector.begin(names[0])], prompts[:1])
+    first = None if prompts is None else prompts[:1]
+    sentences = case.detector.encode_sentences([case.detector.begin(names[0])], first)
     normal = sentences[0, : ADACLIP_PROMPTS.normal_count]
     case.close(normal, "text_embeds_normal_img0", TOKENS)
 
@@ -219,8 +219,7 @@ def test_every_variant_that_the_official_code_can_run(case: AdaClipCase) -> None
 def test_a_batch_gives_each_picture_what_it_gets_alone(case: AdaClipCase, alone: Arrays) -> None:
     detector = case.detector
     texts = dict(zip(case.class_names, detector.encode_text(case.class_names), strict=True))
-    rows = [*range(len(case.rows)), 0, 1][:8]  # 8 pictures, in another order
-    rows = rows[::-1]
+    rows = (8 * list(range(len(case.rows))))[7::-1]  # 8 pictures, in another order
     batch = torch.cat([case.images_u8[rows[:6]], case.images_u8[rows[6:]].flip(-1)])
     names = [case.class_names[n] for n in rows]
     together = detector(batch, [texts[name] for name in names])
