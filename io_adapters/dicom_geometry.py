@@ -1,25 +1,31 @@
 """Where DICOM frames lie in the patient, and whether together they make a volume.
 
 Only a regular grid becomes a geometry. A volume with one slice missing looks right and is wrong
-by millimetres, so irregular slices stay a stack without geometry, with a flag that says why, and
-what is no stack at all is refused.
+by millimetres, so irregular slices stay a stack without geometry, with a flag that says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
 
-from io_adapters.scan import Geometry, UnsupportedError
+from io_adapters.dicom_attributes import frame_value, is_enhanced, numbers, value_of
+from io_adapters.dicom_volumes import Labels, stack_frames
+from io_adapters.scan import Geometry
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SAME_PLACE = 1e-3
-"""Millimetres."""
+_SAME_PLACE = 1e-2
+"""Of a slice's thickness, or of `_THICK`."""
+_THICK = 5.0
+"""Millimetres; slices said to be thicker may overlap."""
 _SAME_DIRECTION = 1e-3
 """Of a unit vector's components; scanners round in the fourth to sixth digit."""
+_SQUARE = 1e-2
+"""Of the products of the unit vectors along rows and columns."""
 _OFF_GRID = 0.05
 """Of the distance between slices: what a slice may be away from its place on a regular grid."""
 _TILT_DEGREES = 0.5
@@ -45,6 +51,15 @@ class Placement:
         """(3,) unit vector across the frame."""
         return np.cross(self.along_row, self.along_column)
 
+    def is_parallel(self, other: Placement) -> bool:
+        """Tell whether another frame's rows and columns run in the same directions as these."""
+        apart = (self.along_row - other.along_row, self.along_column - other.along_column)
+        return float(np.abs(apart).max()) <= _SAME_DIRECTION
+
+    def shifted(self, offset: np.ndarray) -> Placement:
+        """Return the same frame (3,) millimetres away."""
+        return dataclasses.replace(self, position=self.position + offset)
+
 
 def place_frames(dataset: Dataset, count: int) -> list[Placement | None]:
     """Return where each of an object's frames lies, None for a frame that does not say so.
@@ -53,62 +68,60 @@ def place_frames(dataset: Dataset, count: int) -> list[Placement | None]:
         dataset: A DICOM object, single-frame, enhanced multi-frame or dose grid.
         count: How many frames it has.
     """
-    offsets = _numbers(dataset.get("GridFrameOffsetVector"), count)
+    offsets = numbers(value_of(dataset, "GridFrameOffsetVector"), count)
     if offsets is not None and (first := _place(dataset, 0)) is not None:
-        return [_shifted(first, offset - offsets[0]) for offset in offsets]
-    if count > 1 and "PerFrameFunctionalGroupsSequence" not in dataset:
+        return [first.shifted((offset - offsets[0]) * first.normal) for offset in offsets]
+    if count > 1 and not is_enhanced(dataset):
         return [None] * count  # one position for a film: it is a place, not a volume
     return [_place(dataset, frame) for frame in range(count)]
 
 
-def frame_value(dataset: Dataset, frame: int, group: str, keyword: str) -> object:
-    """Return an attribute of one frame: its own, else the shared one, else the object's.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Arrangement:
+    """Frames in the order in which they are slices, volume after volume."""
 
-    Args:
-        dataset: A DICOM object.
-        frame: The frame's index, from 0.
-        group: Keyword of the functional group that holds the attribute in enhanced objects.
-        keyword: The attribute.
-    """
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for groups in (*per_frame[frame : frame + 1], *shared[:1]):
-        items = groups.get(group)
-        if items and items[0].get(keyword) is not None:
-            return items[0].get(keyword)
-    return dataset.get(keyword)
+    order: list[int]
+    """Indices of frames; of duplicates and incomplete volumes only what is kept."""
+    geometry: Geometry | None
+    """The native grid is (columns, rows bottom to top, slices), as dcm2niix makes it; None where
+    slices are missing, unevenly spaced or off a straight line."""
+    flags: tuple[str, ...]
 
 
 def arrange(
-    placements: Sequence[Placement], height: int, width: int
-) -> tuple[list[int], Geometry | None, list[str]]:
-    """Put frames in order along their normal and return (order, geometry, flags).
+    placements: Sequence[Placement],
+    label: Callable[[], Sequence[Labels]],
+    height: int,
+    width: int,
+) -> Arrangement:
+    """Put frames in order along their normal.
 
-    The geometry's native grid is (columns, rows bottom to top, slices), as dcm2niix makes it; it
-    is None where slices are missing, unevenly spaced or off a straight line. Where every place
-    holds the same number of frames (times, echoes, directions) these become as many volumes, in
-    the order in which they came.
+    Where every place holds several frames (times, echoes, directions) these become as many
+    volumes. Frames that are not parallel, or not of one pixel spacing, are put in order direction
+    by direction and have no geometry.
 
     Args:
-        placements: At least one.
+        placements: Where each frame lies; at least one.
+        label: Returns what tells each frame from others at its place, if need be.
         height: Rows of a frame.
         width: Columns of a frame.
 
     Raises:
-        UnsupportedError: the frames are not parallel, or not equally many at each place.
+        UnsupportedError: the frames are not equally many at each place, for a reason that their
+            labels do not tell.
     """
-    _check_parallel(placements)
     first = placements[0]
-    stacks = _stack_frames(np.array([place.position @ first.normal for place in placements]))
+    if flag := _disorder(placements):
+        return Arrangement(order=_by_direction(placements), geometry=None, flags=(flag,))
+    stacks, flags = stack_frames(_by_place(placements), label)
     positions = np.stack([place.position for place in placements])[stacks]
     step = first.normal * first.thickness
     if len(stacks) > 1:
         step = (positions[-1, 0] - positions[0, 0]) / (len(stacks) - 1)
     order, volumes = [int(n) for n in stacks.T.ravel()], stacks.shape[1]
-    flags = ["4d"] if volumes > 1 else []
     irregular = _irregularity(positions, first.normal, step)
     if irregular:
-        return order, None, [*flags, irregular]
+        return Arrangement(order=order, geometry=None, flags=(*flags, irregular))
     cosine = float(step @ first.normal / np.linalg.norm(step))
     if np.degrees(np.arccos(min(cosine, 1.0))) > _TILT_DEGREES:
         flags.append("tilt")
@@ -119,22 +132,22 @@ def arrange(
         flips=(False, True, False),
         volumes=volumes if volumes > 1 else None,
     )
-    return order, geometry, flags
+    return Arrangement(order=order, geometry=geometry, flags=tuple(flags))
 
 
 def _place(dataset: Dataset, frame: int) -> Placement | None:
-    position = _numbers(
+    position = numbers(
         frame_value(dataset, frame, "PlanePositionSequence", "ImagePositionPatient"), 3
     )
-    orientation = _numbers(
+    orientation = numbers(
         frame_value(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient"), 6
     )
-    spacing = _numbers(frame_value(dataset, frame, "PixelMeasuresSequence", "PixelSpacing"), 2)
+    spacing = numbers(frame_value(dataset, frame, "PixelMeasuresSequence", "PixelSpacing"), 2)
     if position is None or orientation is None or spacing is None or min(spacing) <= 0:
         return None
     along_row, along_column = orientation[:3], orientation[3:]
-    frame_axes = np.stack([along_row, along_column])
-    if not np.allclose(frame_axes @ frame_axes.T, np.eye(2), atol=1e-2):
+    frame_axes = orientation.reshape(2, 3)
+    if np.abs(frame_axes @ frame_axes.T - np.eye(2)).max() > _SQUARE:
         return None
     return Placement(
         position=position,
@@ -147,55 +160,53 @@ def _place(dataset: Dataset, frame: int) -> Placement | None:
 
 def _thickness(dataset: Dataset, frame: int) -> float:
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        value = _numbers(frame_value(dataset, frame, "PixelMeasuresSequence", keyword), 1)
+        value = numbers(frame_value(dataset, frame, "PixelMeasuresSequence", keyword), 1)
         if value is not None and value[0] > 0:
             return float(value[0])
     return 1.0
 
 
-def _shifted(placement: Placement, offset: float) -> Placement:
-    return Placement(
-        position=placement.position + offset * placement.normal,
-        along_row=placement.along_row,
-        along_column=placement.along_column,
-        spacing=placement.spacing,
-        thickness=placement.thickness,
-    )
-
-
-def _numbers(value: object, count: int) -> np.ndarray | None:
-    """Return an attribute as `count` finite numbers, None if it is anything else."""
-    try:
-        numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError):
-        return None
-    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
-
-
-def _check_parallel(placements: Sequence[Placement]) -> None:
+def _disorder(placements: Sequence[Placement]) -> str | None:
+    """Return a flag for frames that are not parallel or not of one spacing, None if they are."""
     first = placements[0]
     axes = np.stack([(placement.along_row, placement.along_column) for placement in placements])
     if np.abs(axes - axes[0]).max() > _SAME_DIRECTION:
-        raise UnsupportedError("the slices of the series have different orientations")
+        return f"orientations_{len(_directions(placements))}"
     if not np.allclose([placement.spacing for placement in placements], first.spacing, rtol=1e-3):
-        raise UnsupportedError("the slices of the series have different pixel spacings")
+        return "pixel_spacing_varies"
+    return None
 
 
-def _stack_frames(depths: np.ndarray) -> np.ndarray:
-    """Return frame indices (S, T): S places in ascending depth, the T frames of each as they came.
+def _directions(placements: Sequence[Placement]) -> list[list[int]]:
+    """Return the frames of each direction, directions in the order in which they are met."""
+    groups: list[list[int]] = []
+    for n, placement in enumerate(placements):
+        for group in groups:
+            if placement.is_parallel(placements[group[0]]):
+                group.append(n)
+                break
+        else:
+            groups.append([n])
+    return groups
 
-    Args:
-        depths: (S·T,) millimetres along the normal.
-    """
+
+def _by_direction(placements: Sequence[Placement]) -> list[int]:
+    """Return the frames direction by direction, each in ascending depth along its normal."""
+    order: list[int] = []
+    for group in _directions(placements):
+        normal = placements[group[0]].normal
+        order += sorted(group, key=lambda n: float(placements[n].position @ normal))
+    return order
+
+
+def _by_place(placements: Sequence[Placement]) -> list[list[int]]:
+    """Return the frames at each place in the order given, places in ascending depth."""
+    first = placements[0]
+    depths = np.array([placement.position @ first.normal for placement in placements])
+    tolerance = _SAME_PLACE * min(first.thickness, _THICK)
     order = np.argsort(depths, kind="stable")
-    starts = np.flatnonzero(np.diff(depths[order]) > _SAME_PLACE) + 1
-    stacks = [np.sort(stack) for stack in np.split(order, starts)]
-    if len({len(stack) for stack in stacks}) > 1:
-        raise UnsupportedError(
-            f"{len(depths)} frames lie at {len(stacks)} places, not equally many at each: "
-            "several volumes of which one is incomplete, or slices that are there twice"
-        )
-    return np.stack(stacks)
+    starts = np.flatnonzero(np.diff(depths[order]) > tolerance) + 1
+    return [sorted(int(n) for n in place) for place in np.split(order, starts)]
 
 
 def _irregularity(positions: np.ndarray, normal: np.ndarray, step: np.ndarray) -> str | None:

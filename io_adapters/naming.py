@@ -14,10 +14,11 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from io_adapters import bids
+from io_adapters.dicomweb_uri import is_pacs, root_of
 from io_adapters.scan import Kind
 
 _SLUG_LENGTH = 60
-_BIDS_SESSION = re.compile(r"(?:^|/)(sub-[^/]+(?:/ses-[^/]+)?)/")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,25 +52,29 @@ def name_file(kind: Kind, uri: str, relative: str, naming: Naming) -> Names:
         relative: Its path from the input root, what a person would call it.
         naming: The rules.
     """
-    session = _BIDS_SESSION.search(uri)
-    study_uri = uri[: session.end()] if session else uri
+    study_uri, session = bids.session_folder(uri) or (uri, None)
     class_name = class_of(uri, naming)
     if naming.keep_ids or (kind is Kind.IMAGE and not naming.medical_images):
-        scan_id = slug_id(relative, uri)
-        study_id = slug_id(session.group(1), study_uri) if session else scan_id
-        return Names(
-            scan_id=scan_id, study_id=study_id, label=_printable(relative), class_name=class_name
-        )
+        called = bids.parse(uri)
+        label = called.stem if called else _printable(relative)
+        scan_id = slug_id(label, uri)
+        study_id = slug_id(session.replace("/", "_"), study_uri) if session else scan_id
+        return Names(scan_id=scan_id, study_id=study_id, label=label, class_name=class_name)
     scan_id = hashed_id(kind, uri)
     study_id = hashed_id("study", study_uri) if session else scan_id
     return Names(scan_id=scan_id, study_id=study_id, label=scan_id, class_name=class_name)
 
 
 def class_of(uri: str, naming: Naming) -> str | None:
-    """Return what the folder of a file says it shows, if the rules ask for it."""
+    """Return what a file shows: what its folder says, if the rules ask for it, or BIDS."""
     if not naming.class_from_folder:
-        return None
+        return bids.CLASS_NAME if bids.parse(uri) else None
     return re.sub(r"[_-]+", " ", PurePosixPath(uri).parent.name).strip() or None
+
+
+def shown_uri(uri: str, name: str, naming: Naming) -> str:
+    """Return what tables say of where a scan is: the UIDs that a PACS finds it by are left out."""
+    return uri if naming.keep_ids or not is_pacs(uri) else f"{root_of(uri)}#{name}"
 
 
 def hashed_id(prefix: str, identity: str) -> str:

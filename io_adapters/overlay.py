@@ -58,10 +58,10 @@ def overlay_png(
         ValueError: The arguments do not fit together.
     """
     _check(slices, maps, heat, spacing, slice_numbers)
-    rows, columns = picture_size(slices.shape[1:3], spacing)
-    plain = [_resize(plane, rows, columns) for plane in slices]
+    size = picture_size(slices.shape[1:3], spacing)
+    plain = [enlarge(plane, size) for plane in slices]
     heated = [
-        add_heat(picture, _resize_map(plane, heat, rows, columns), heat)
+        add_heat(picture, enlarge_map(plane, heat, size), heat)
         for picture, plane in zip(plain, maps, strict=True)
     ]
     grid = [[plain[0], heated[0]]] if len(plain) == 1 else [plain, heated]
@@ -71,20 +71,23 @@ def overlay_png(
     return buffer.getvalue()
 
 
-def picture_size(shape: tuple[int, ...], spacing: tuple[float, float]) -> tuple[int, int]:
+def picture_size(
+    shape: tuple[int, ...], spacing: tuple[float, float], max_side: int = MAX_SIDE
+) -> tuple[int, int]:
     """Return the rows and columns of a slice's picture, in true proportion.
 
-    Large slices are reduced to `MAX_SIDE`. Small ones grow by a whole factor, so that every pixel
+    Large slices are reduced to `max_side`. Small ones grow by a whole factor, so that every pixel
     of a low-resolution scan becomes equally large.
 
     Args:
         shape: (H, W) of the slice.
         spacing: Size of its pixels (row, column) in mm.
+        max_side: Pixels of the long side.
     """
     finest = min(spacing)
     rows, columns = shape[0] * spacing[0] / finest, shape[1] * spacing[1] / finest
     side = max(rows, columns)
-    scale = MAX_SIDE / side if side > MAX_SIDE else math.ceil(MIN_SIDE / side)
+    scale = max_side / side if side > max_side else math.ceil(MIN_SIDE / side)
     return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
@@ -99,6 +102,23 @@ def add_heat(picture: np.ndarray, values: np.ndarray, heat: tuple[float, float])
     blended: np.ndarray = np.rint(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
     blended[_outline(values >= high)] = CONTOUR
     return blended
+
+
+def enlarge(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a slice, uint8 (H, W, C), as RGB (rows, columns, 3) of a size."""
+    image = Image.fromarray(plane[..., 0] if plane.shape[-1] == 1 else plane)
+    return np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR).convert("RGB"))
+
+
+def enlarge_map(values: np.ndarray, heat: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """Return a map (H, W) as float64 (rows, columns) of a size.
+
+    What is not finite becomes a mark first, because one NaN would spread over its neighbours.
+    """
+    low, high = heat
+    finite = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low)
+    image = Image.fromarray(finite).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.float64)
 
 
 def heat_colour(position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,25 +139,6 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     padded = np.pad(mask, 1, mode="edge")  # so that the border of the picture is no outline
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return np.asarray(mask & ~inner)
-
-
-def _resize(plane: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Return a slice (H, W, C) as RGB (rows, columns, 3)."""
-    image = Image.fromarray(plane[..., 0] if plane.shape[-1] == 1 else plane)
-    return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR).convert("RGB"))
-
-
-def _resize_map(
-    values: np.ndarray, heat: tuple[float, float], rows: int, columns: int
-) -> np.ndarray:
-    """Return a map (H, W) as float64 (rows, columns).
-
-    What is not finite becomes a mark first, because one NaN would spread over its neighbours.
-    """
-    low, high = heat
-    finite = np.nan_to_num(values.astype(np.float32), nan=low, posinf=high, neginf=low)
-    image = Image.fromarray(finite).resize((columns, rows), Image.Resampling.BILINEAR)
-    return np.asarray(image, dtype=np.float64)
 
 
 def _montage(grid: list[list[np.ndarray]], captions: list[str] | None) -> Image.Image:

@@ -14,7 +14,11 @@ from contextlib import contextmanager
 
 from io_adapters.scan import ScanError, UnreadableError, UnsupportedError
 
-_PARSERS = ("pydicom", "pylibjpeg", "nibabel", "PIL", "tifffile", "imagecodecs")
+_PARSERS = (
+    *("pydicom", "highdicom", "pylibjpeg", "nibabel", "PIL", "tifffile", "imagecodecs"),
+    *("dicomweb_client", "urllib3"),
+)
+_LOGGERS = [logging.getLogger(name) for name in _PARSERS]
 _FILTERS = [("ignore", None, Warning, re.compile(rf"{name}(\.|$)"), 0) for name in _PARSERS]
 
 
@@ -24,8 +28,7 @@ def silence() -> None:
     Once at import is not enough: warning filters are reset by whoever runs us, and some parsers
     set the level of their logger when they are imported.
     """
-    for name in _PARSERS:
-        logger = logging.getLogger(name)
+    for logger in _LOGGERS:
         if logger.level <= logging.CRITICAL:
             logger.setLevel(logging.CRITICAL + 1)
     if warnings.filters[: len(_FILTERS)] != _FILTERS:

@@ -16,8 +16,11 @@ import numpy as np
 from io_adapters.scan import Geometry, Plane, Scan, UnsupportedError
 
 _WORLD_AXIS = {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}
+_AS_READ = (Plane.ACQUIRED, Plane.ALL)
 _THICK = 1.5
 """An axis whose step is this much longer than both others is the one the scanner sliced."""
+_NEARLY_ISOTROPIC = 3.0
+"""Longest over shortest step of a volume that shows enough in planes it was not measured in."""
 
 
 def cut(
@@ -51,19 +54,52 @@ def recut(scan: Scan, plane: Plane) -> Scan:
     Raises:
         UnsupportedError: the scan's affine is degenerate.
     """
-    if scan.geometry is None or plane is Plane.ACQUIRED:
+    if scan.geometry is None or plane in _AS_READ:
         return scan
     old = scan.geometry
-    axes, flips = cut(old.affine, old.shape, plane)
-    new = dataclasses.replace(old, axes=axes, flips=flips)
-    return dataclasses.replace(scan, pixels=_regrid(scan.pixels, old, new), geometry=new)
+    new = turned(old, plane)
+    pixels = np.ascontiguousarray(regrid(scan.pixels, old, new))
+    return dataclasses.replace(scan, pixels=pixels, geometry=new)
 
 
-def _regrid(pixels: np.ndarray, old: Geometry, new: Geometry) -> np.ndarray:
-    if pixels.ndim == 4:
-        channels = [_regrid(pixels[..., n], old, new) for n in range(pixels.shape[-1])]
-        return np.stack(channels, axis=-1)
-    return np.ascontiguousarray(new.to_slices(old.to_native(pixels)))
+def turned(geometry: Geometry, plane: Plane) -> Geometry:
+    """Return the geometry of the same volume cut in another plane.
+
+    Raises:
+        UnsupportedError: its affine is degenerate.
+    """
+    axes, flips = cut(geometry.affine, geometry.shape, plane)
+    return dataclasses.replace(geometry, axes=axes, flips=flips)
+
+
+def regrid(slices: np.ndarray, old: Geometry, new: Geometry) -> np.ndarray:
+    """Cut slices (S, H, W) or (S, H, W, C) of a volume anew; where it can be, without a copy.
+
+    Args:
+        slices: As `old` cuts them.
+        old: How they are cut.
+        new: The same native grid, cut as wanted.
+    """
+    if slices.ndim == 3:
+        return new.to_slices(old.to_native(slices))
+    channels = [new.to_slices(old.to_native(slices[..., n])) for n in range(slices.shape[-1])]
+    return channels[0][..., None] if len(channels) == 1 else np.stack(channels, axis=-1)
+
+
+def three_planes(geometry: Geometry) -> dict[Plane, Geometry] | None:
+    """Return how a volume is cut in each of the three planes; None where one alone makes sense.
+
+    The plane that `geometry` has stays exactly as it is. A volume of one slice, or of slices far
+    thicker than their pixels, shows nothing but stripes in the other planes.
+    """
+    steps = np.linalg.norm(geometry.affine[:3, :3], axis=0)
+    if min(geometry.shape) < 2 or steps.max() > _NEARLY_ISOTROPIC * steps.min():
+        return None
+    cuts = {plane: turned(geometry, plane) for plane in _WORLD_AXIS}
+    return {
+        plane: geometry if other.axes[0] == geometry.axes[0] else other
+        for plane, other in cuts.items()
+    }
 
 
 def _check_invertible(affine: np.ndarray) -> None:
@@ -80,10 +116,10 @@ def _slice_axis(
     thin = [axis for axis in range(3) if shape[axis] == 1]
     if len(thin) == 1:
         return thin[0]
-    if plane is Plane.ACQUIRED:
+    if plane in _AS_READ:
         steps = np.linalg.norm(affine[:3, :3], axis=0)
         thick = int(np.argmax(steps))
         if steps[thick] >= _THICK * np.delete(steps, thick).max():
             return thick
-    target = _WORLD_AXIS[Plane.AXIAL if plane is Plane.ACQUIRED else plane]
+    target = _WORLD_AXIS[Plane.AXIAL if plane in _AS_READ else plane]
     return int(np.flatnonzero(world == target)[0])

@@ -1,7 +1,7 @@
 """The output layout: commit a scan, find what is committed, finish a run.
 
     OUT/run.json  scores.parquet  studies.csv  failures.csv  report/index.html
-    OUT/scans/<study>/<scan>/  map.nii.gz | map.tiff   overlay.png   scan.json
+    OUT/scans/<study>/<scan>/  map.nii.gz | map.tiff   overlay.png   *.dcm   scan.json
 
 `scan.json` is the commit: a scan's folder without it is not a result. Everything is named after
 the scan, so that writing twice changes nothing.
@@ -67,6 +67,11 @@ def fingerprint(ref: ScanRef, settings: Mapping[str, Any]) -> str:
 def scan_folder(ref: ScanRef) -> str:
     """Return the folder of a scan's results, relative to OUT."""
     return f"scans/{ref.study_id}/{ref.scan_id}"
+
+
+def record_folder(record: Record) -> str:
+    """Return the same of a scan that is committed."""
+    return f"scans/{record['study_id']}/{record['scan_id']}"
 
 
 def commit_scan(output: str, folder: str, record: Record, files: Mapping[str, bytes]) -> None:

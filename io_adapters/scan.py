@@ -31,6 +31,8 @@ class Plane(StrEnum):
     AXIAL = "axial"
     CORONAL = "coronal"
     SAGITTAL = "sagittal"
+    ALL = "all"
+    """All three, one after the other; read as acquired."""
 
 
 class Stage(StrEnum):
@@ -40,6 +42,8 @@ class Stage(StrEnum):
     READ = "read"
     SCORE = "score"
     WRITE = "write"
+    SEND = "send"
+    """It was scored, and its results did not reach a PACS."""
 
 
 class ScanError(Exception):
@@ -64,9 +68,18 @@ class FileRef:
 
     uri: str
     size: int
-    """Bytes."""
+    """Bytes; 0 for an instance of a PACS, which does not tell before it delivers."""
     version: str
-    """ETag of an object, modification time of a local file."""
+    """ETag of an object, modification time of a local file, UID of an instance of a PACS."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFrame:
+    """The frame of a file that a slice comes from."""
+
+    file: FileRef
+    frame: int
+    """From 1, as DICOM counts; the slices of a mosaic all come from its frame 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,6 +210,10 @@ class Scan:
     """DICOM modality ("CT", "MR", …) or BIDS suffix, where it is known."""
     flags: tuple[str, ...] = ()
     """What a reader of the result should know about the input ("exif_rotated", "mono1", …)."""
+    hounsfield: bool = False
+    """Whether values are CT numbers, so that windows for them make sense."""
+    sources: tuple[SourceFrame, ...] = ()
+    """Of a DICOM series, where each slice of the acquired plane comes from."""
 
     def __post_init__(self) -> None:
         grey, colour = self.pixels.ndim == 3, self.pixels.ndim == 4 and self.pixels.shape[-1] == 3

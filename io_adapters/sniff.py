@@ -10,10 +10,10 @@ HEAD_BYTES = 32 * 1024
 """What is read of a file to recognise it; holds the DICOM attributes we group by, as a rule."""
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-NIFTI_SUFFIXES = frozenset({".nii", ".nii.gz"})
+NIFTI_SUFFIXES = frozenset({".nii", ".nii.gz", ".mgh", ".mgz"})
 DICOM_SUFFIXES = frozenset({".dcm", ".dicom", ".ima"})
 _DOCUMENTS = ".txt .md .rst .log .pdf .doc .docx .xls .xlsx .ppt .pptx .html .htm .css .js .xml"
-_TABLES = ".json .jsonl .csv .tsv .yaml .yml .toml .ini .cfg .bval .bvec .db .parquet"
+_TABLES = ".json .jsonl .csv .tsv .yaml .yml .toml .ini .cfg .cff .bval .bvec .db .parquet"
 _PROGRAMS = ".py .ipynb .m .sh .bat .npy .npz .mat .pkl .md5 .sha1 .sha256"
 _ARCHIVES = ".gz .zip .tar .tgz .bz2 .xz .7z .rar"
 IGNORED_SUFFIXES = frozenset(" ".join([_DOCUMENTS, _TABLES, _PROGRAMS, _ARCHIVES]).split())
@@ -34,6 +34,8 @@ _OTHERS = {
     b"GIF8": "a GIF image",
     b"NRRD": "an NRRD volume",
     b"\x89HDF": "an HDF5 file",
+    b"\x5c\x01\0\0": "an Analyze header, whose voxels are in a file of their own",
+    b"\0\0\x01\x5c": "an Analyze header, whose voxels are in a file of their own",
 }
 
 
@@ -48,9 +50,8 @@ def sniff(head: bytes) -> Kind | None:
         return Kind.IMAGE
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return Kind.IMAGE
-    if _is_nifti(_first_inflated(head) if head[:2] == b"\x1f\x8b" else head):
-        return Kind.NIFTI
-    return None
+    volume = _first_inflated(head) if head[:2] == b"\x1f\x8b" else head
+    return Kind.NIFTI if _is_nifti(volume) or _is_mgh(volume) else None
 
 
 def describe(head: bytes) -> str:
@@ -91,6 +92,15 @@ def _is_bmp(head: bytes) -> bool:
 
 def _is_nifti(head: bytes) -> bool:
     return head[344:348] in {b"n+1\0", b"ni1\0"} or head[4:8] in {b"n+2\0", b"ni2\0"}
+
+
+def _is_mgh(head: bytes) -> bool:
+    # FreeSurfer's volumes have no signature: version, three lengths, frames and type are numbers.
+    version, *lengths, frames, kind = (
+        int.from_bytes(head[start : start + 4], "big") for start in range(0, 24, 4)
+    )
+    plausible = all(0 < length < 2**15 for length in lengths) and 0 < frames < 2**15
+    return version == 1 and plausible and kind in {0, 1, 3, 4} and len(head) >= 284
 
 
 def _first_inflated(head: bytes) -> bytes:

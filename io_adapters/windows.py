@@ -2,23 +2,72 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+
+from io_adapters.scan import Scan
 
 CT_BRAIN = (0.0, 80.0)
 """Hounsfield units, level 40 width 80."""
 CT_SOFT_TISSUE = (-160.0, 240.0)
 """Hounsfield units, level 40 width 400."""
+CT_PRESETS = {
+    "brain": CT_BRAIN,
+    "soft": CT_SOFT_TISSUE,
+    "lung": (-1350.0, 150.0),  # level -600 width 1500
+    "bone": (-500.0, 1500.0),  # level 500 width 2000
+}
+"""Windows by the name of what they show."""
+AUTO = "auto"
+"""The window that the reader of a scan chooses."""
 
 _SAMPLE = 2_000_000
 _AIR = -900
 """Hounsfield units that only lung and air fall below; no other modality stores such values."""
 
 
-def robust_window(values: np.ndarray, excluded: np.ndarray | None = None) -> tuple[float, float]:
-    """Return the 0.5th and 99.5th percentile of the foreground of a whole volume.
+def parse_choice(text: str) -> str | tuple[float, float]:
+    """Return what a person asks for: "auto", the name of a preset, or (low, high).
 
-    The foreground is what is finite, not excluded, and above the lowest value (the background).
-    Where it has one value only, as in a mask, the window is that of all values.
+    Raises:
+        ValueError: it is none of these; the message says what there is.
+    """
+    if text == AUTO or text in CT_PRESETS:
+        return text
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = np.nan
+    if not (np.isfinite([low, high]).all() and low < high):
+        names = ", ".join([AUTO, *CT_PRESETS])
+        raise ValueError(f"{text}: choose from {names}, or give two numbers LOW,HIGH")
+    return low, high
+
+
+def rewindow(scan: Scan, choice: str) -> Scan:
+    """Return a scan through another window: presets are for CT, numbers for all grey scans.
+
+    Args:
+        scan: As its reader made it.
+        choice: What `parse_choice` takes.
+
+    Raises:
+        ValueError: there is no such choice.
+    """
+    wanted = parse_choice(choice)
+    if isinstance(wanted, str):
+        wanted = CT_PRESETS[wanted] if wanted != AUTO and scan.hounsfield else scan.window
+    return scan if scan.pixels.ndim == 4 else dataclasses.replace(scan, window=wanted)
+
+
+def robust_window(values: np.ndarray, excluded: np.ndarray | None = None) -> tuple[float, float]:
+    """Return the window of what a whole volume shows, whatever surrounds it.
+
+    Low is the 0.5th percentile of what is finite, not excluded, and above the lowest value. High
+    is the 99.5th percentile of that part of it which is brighter than its mean (outliers aside):
+    of the body, and not of the noise around it, of which there is more or less. Where only one
+    value is left, as in a mask, the window is that of all values.
 
     Args:
         values: Numbers of any shape.
@@ -26,7 +75,11 @@ def robust_window(values: np.ndarray, excluded: np.ndarray | None = None) -> tup
     """
     usable = _usable(values, excluded)
     foreground = usable[usable > usable.min()] if usable.size else usable
-    low, high = np.percentile(foreground, (0.5, 99.5)) if foreground.size else (0.0, 0.0)
+    if not foreground.size:
+        return full_window(values, excluded)
+    low, high = np.percentile(foreground, (0.5, 99.5))
+    bright = foreground[foreground >= np.minimum(foreground, high).mean(dtype=np.float64)]
+    high = np.percentile(bright, 99.5) if bright.size else high
     return (float(low), float(high)) if low < high else full_window(values, excluded)
 
 

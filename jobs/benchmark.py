@@ -1,4 +1,4 @@
-"""Measure a detector against a plain implementation of its method, on this machine.
+"""Measure a detector, or the reading of DICOM, against a plain implementation on this machine.
 
     python jobs/benchmark.py --method adaclip --json adaclip.json
 
@@ -9,8 +9,13 @@ slows all of them; OMP_NUM_THREADS sets the CPU threads. In under a minute:
 
     python jobs/benchmark.py --method adaclip --architecture ViT-B-32 --image-size 224
 
-Exit code: 0 measured, 1 the detector's numbers are not those of the plain implementation, 2 wrong
-usage.
+With --reading it is not a detector that is measured but the reading of a drawn CT series, in
+several encodings, against `pydicom.dcmread` and `pixel_array` of its files:
+
+    python jobs/benchmark.py --reading --json reading.json
+
+Exit code: 0 measured, 1 the numbers are not those of the plain implementation,
+2 wrong usage.
 """
 
 from __future__ import annotations
@@ -23,9 +28,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jobs.benchmarking.against_plain import compare
-from jobs.benchmarking.config import BenchmarkConfig, parse_config
+from jobs.benchmarking.against_plain import Comparison, compare
+from jobs.benchmarking.config import BenchmarkConfig, ReadingConfig, parse_config
 from jobs.benchmarking.machine import describe_machine
+from jobs.benchmarking.reading import ReadingComparison, compare_reading
 from jobs.settings import ConfigError
 
 MEASURED, DISAGREES, WRONG_USAGE = 0, 1, 2
@@ -36,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         config = parse_config(given)
-        comparison = compare(config)
+        comparison = measure(config)
         print(comparison.as_text())
         if config.json:
             numbers = describe_run(config, given) | comparison.to_dict()
@@ -50,7 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return MEASURED
 
 
-def describe_run(config: BenchmarkConfig, arguments: Sequence[str]) -> dict[str, Any]:
+def measure(config: BenchmarkConfig | ReadingConfig) -> Comparison | ReadingComparison:
+    """Run the benchmark that a configuration is of."""
+    return compare_reading(config) if isinstance(config, ReadingConfig) else compare(config)
+
+
+def describe_run(
+    config: BenchmarkConfig | ReadingConfig, arguments: Sequence[str]
+) -> dict[str, Any]:
     """Return what has to be known to repeat a measurement."""
     return {
         "command": f"python jobs/benchmark.py {shlex.join(arguments)}",

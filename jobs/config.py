@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from io_adapters.dicom_output.findings import DicomOutput
+from io_adapters.dicomweb_uri import is_pacs, parse_query, scheme_of, shown
+from io_adapters.foreground import Crop
 from io_adapters.scan import Kind, Plane
 from io_adapters.storage import absolute
+from io_adapters.windows import AUTO, CT_PRESETS, parse_choice
 from jobs.model import PRECISIONS
 from jobs.settings import ConfigError, gather, rooted
 from zsad.backbone import is_file
@@ -26,8 +30,10 @@ class ScoreConfig:
     """Everything that decides what a run reads, how it scores, and where it writes."""
 
     input: tuple[str, ...]
-    """Files, folders or object-store prefixes."""
+    """Files, folders, object-store prefixes, or queries of a PACS."""
     output: str
+    send_to: tuple[str, ...] = ()
+    """PACS that the DICOM results are sent to: what `--output` names beside the folder."""
     checkpoint: str
     """Our safetensors file, a folder in a method's official format, or an embedded model's name."""
     clip: str | None = None
@@ -41,6 +47,11 @@ class ScoreConfig:
     domain: Domain | None = None
     """None: DICOM and NIfTI are medical, images are industrial."""
     plane: Plane = Plane.ACQUIRED
+    window: str = AUTO
+    """What becomes black and white: see `io_adapters.windows.parse_choice`."""
+    crop: Crop = Crop.NONE
+    dicom_output: tuple[DicomOutput, ...] = (DicomOutput.SEG, DicomOutput.SC)
+    """What results of DICOM series are written as, beside the map."""
     precision: str = "auto"
     """"auto": bf16 on a GPU, fp32 on a CPU."""
     batch_size: int = 8
@@ -49,6 +60,8 @@ class ScoreConfig:
     """Processes that score, each with a detector of its own; None: one a GPU, or one a machine."""
     keep_ids: bool = False
     """Whether medical scans keep their paths as names, instead of keyed hashes."""
+    bids_output: str | None = None
+    """Folder of a BIDS derivatives dataset, for the maps of inputs that are BIDS."""
     limit: int | None = None
     """Score only the first N scans."""
     dry_run: bool = False
@@ -57,6 +70,10 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         if not self.input:
             raise ConfigError("no --input: name at least one file, folder or bucket prefix")
+        _check_archives("input", self.input)
+        _check_archives("output", self.send_to)
+        if self.send_to and not self.dicom_output:
+            raise ConfigError("--dicom-output none: leaves nothing to send to a PACS of --output")
         if self.detector is not None and self.detector not in DETECTORS:
             raise ConfigError(f"--detector {self.detector}: there are {', '.join(DETECTORS)}")
         if self.precision not in PRECISIONS:
@@ -67,8 +84,18 @@ class ScoreConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} {value}: must be at least 1")
+        try:
+            parse_choice(self.window)
+        except ValueError as error:
+            raise ConfigError(f"--window {error}") from None
         if self.class_name and self.class_from:
             raise ConfigError("--class-name and --class-from exclude each other")
+        if self.class_from == "folder" and any(map(is_pacs, self.input)):
+            raise ConfigError("--class-from folder: a PACS has no folders; use --class-name")
+        if self.bids_output == self.output:
+            raise ConfigError(
+                f"--bids-output {self.bids_output}: choose another folder than --output"
+            )
 
     def domain_of(self, kind: Kind) -> Domain:
         """Return the domain that scans of a kind belong to."""
@@ -77,8 +104,9 @@ class ScoreConfig:
         return Domain.INDUSTRIAL if kind is Kind.IMAGE else Domain.MEDICAL
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for `run.json`."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        """Return plain values, for `run.json`; a query of a PACS without what names a patient."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {"input": tuple(map(shown, self.input))}
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
@@ -91,13 +119,15 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     settings = gather(
         _parser(),
         arguments,
-        known={field.name for field in dataclasses.fields(ScoreConfig)},
+        known={field.name for field in dataclasses.fields(ScoreConfig)} - {"send_to"},
         required=("input", "output", "checkpoint"),
     )
     if isinstance(settings.get("input"), str):
         settings["input"] = [settings["input"]]
     settings["input"] = tuple(rooted(uri, "input") for uri in settings["input"])
-    settings["output"] = rooted(settings["output"], "output")
+    settings["output"], settings["send_to"] = _split_outputs(settings["output"])
+    if settings.get("bids_output"):
+        settings["bids_output"] = rooted(settings["bids_output"], "bids-output")
     if settings["checkpoint"] not in embedded():
         settings["checkpoint"] = absolute(settings["checkpoint"])
     clip = settings.get("clip")
@@ -106,14 +136,58 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
             raise ConfigError(f"--clip {clip}: no such file, nor a model that open_clip publishes")
         settings["clip"] = absolute(clip)
     try:
-        for name, kind in (("domain", Domain), ("plane", Plane)):
+        for name, kind in (("domain", Domain), ("plane", Plane), ("crop", Crop)):
             if settings.get(name) is not None:
                 settings[name] = kind(settings[name])
+        if "dicom_output" in settings:
+            settings["dicom_output"] = _dicom_outputs(settings["dicom_output"])
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return ScoreConfig(**settings)
 
 
+def _dicom_outputs(given: str | Sequence[str]) -> tuple[DicomOutput, ...]:
+    """Return the kinds of object that "seg,sc", a list of them, or "none" names.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    names = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
+    try:
+        return () if list(names) == ["none"] else tuple(dict.fromkeys(map(DicomOutput, names)))
+    except ValueError:
+        kinds = ", ".join(output.value for output in DicomOutput)
+        raise ConfigError(f"--dicom-output {given}: choose from {kinds}, or none") from None
+
+
+def _split_outputs(outputs: str | Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the folder of a run's records, and the PACS that results are sent to beside it."""
+    uris = [outputs] if isinstance(outputs, str) else outputs
+    folders = [uri for uri in uris if not is_pacs(uri)]
+    if len(folders) != 1:
+        raise ConfigError(
+            f"--output names {len(folders)} folders: name one, where the run keeps its records, "
+            "and beside it any PACS"
+        )
+    return rooted(folders[0], "output"), tuple(uri.rstrip("/") for uri in uris if is_pacs(uri))
+
+
+def _check_archives(setting: str, uris: Sequence[str]) -> None:
+    for uri in filter(is_pacs, uris):
+        try:
+            query = parse_query(uri)
+        except ValueError as error:
+            raise ConfigError(f"--{setting} {scheme_of(uri)}: {error}") from None
+        if setting == "output" and query.root != uri:
+            raise ConfigError(f"--output {shown(uri)}: name the service alone, {query.root}")
+
+
+_INPUT_HELP = "files, folders, s3://bucket/prefix, dicomweb://host/path?StudyDate=20260101-"
+_OUTPUT_HELP = (
+    "folder of the results, where a second run resumes; beside it, dicomweb://host/path that DICOM "
+    "results are sent to"
+)
+_WINDOW_HELP = f"CT window: auto, {', '.join(CT_PRESETS)}; or what is black and white (auto)"
 _CHECKPOINT_HELP = "trained weights: .safetensors, official ones, or an embedded model's name"
 
 
@@ -126,8 +200,8 @@ def _parser() -> argparse.ArgumentParser:
         "2 wrong usage",
     )
     add = parser.add_argument
-    add("--input", nargs="+", metavar="URI", help="files, folders, s3://bucket/prefix")
-    add("--output", metavar="URI", help="folder of the results; a second run resumes there")
+    add("--input", nargs="+", metavar="URI", help=_INPUT_HELP)
+    add("--output", nargs="+", metavar="URI", help=_OUTPUT_HELP)
     add("--checkpoint", metavar="PATH|NAME", help=_CHECKPOINT_HELP)
     add("--clip", metavar="openai|ARCHITECTURE/TAG|FILE", help="CLIP, if the checkpoint has none")
     add("--detector", choices=sorted(DETECTORS), help="method (default: the checkpoint's)")
@@ -135,10 +209,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--class-from", metavar="folder|FILE.csv", help="class names from folders or a table")
     add("--domain", choices=[domain.value for domain in Domain], help="default: by file kind")
     add("--plane", choices=[plane.value for plane in Plane], help="slices of a volume")
+    add("--window", metavar="NAME|LOW,HIGH", help=_WINDOW_HELP)
+    add("--crop", choices=[crop.value for crop in Crop], help="what of a scan is scored (none)")
+    add("--dicom-output", metavar="KIND,…", help="of DICOM series: seg,sc,pm,sr or none (seg,sc)")
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
     add("--batch-size", type=int, metavar="N", help="slices through the model at once (8)")
     add("--workers", type=int, metavar="N", help="processes that score (one a GPU or machine)")
     add("--keep-ids", action="store_true", help="name medical scans by path, not by keyed hash")
+    add("--bids-output", metavar="URI", help="folder of BIDS derivatives, for inputs that are BIDS")
     add("--limit", type=int, metavar="N", help="score only the first N scans")
     add("--dry-run", action="store_true", help="list what would be read and scored, and stop")
     add("--config", metavar="FILE.yaml", help="the same settings as YAML; the command line wins")

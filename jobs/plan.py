@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from io_adapters import results, storage
+from io_adapters import dicomweb_uri, results, storage
 from io_adapters.discover import Discovery
 from io_adapters.naming import Naming
 from io_adapters.scan import Failure, Kind, ScanRef
 from jobs.config import DEFAULT_CLASS, ScoreConfig
+from jobs.derivatives import check_derivatives
 from jobs.progress import EVERY_S
 from jobs.settings import ConfigError
 from zsad.backbone import is_file
@@ -23,7 +24,7 @@ from zsad.checkpoints import Checkpoint, digest_of
 from zsad.detectors import Domain
 
 Meta = dict[str, Any]
-"""class_name, domain, plane and fingerprint of a scan's result."""
+"""class_name, domain, plane, window, crop and fingerprint of a scan's result."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -46,7 +47,9 @@ class Plan:
             "ignored": self.ignored,
             "unusable": Counter(failure.message for failure in self.failures),
         }
-        return [f"{len(self.scans)} scans, {size / 1e6:.1f} MB"] + [
+        unknown = any(file.size == 0 for ref, _ in self.scans for file in ref.files)
+        more = " and what a PACS will send" if unknown else ""
+        return [f"{len(self.scans)} scans, {size / 1e6:.1f} MB{more}"] + [
             f"  {title} {name}: {count}"
             for title, counter in counts.items()
             for name, count in counter.most_common()
@@ -57,7 +60,8 @@ def make_plan(config: ScoreConfig, model: Checkpoint) -> Plan:
     """List an archive.
 
     Raises:
-        ConfigError: an input or the table of class names is not there.
+        ConfigError: an input or the table of class names is not there, or BIDS derivatives are
+            asked for and cannot be made.
     """
     plan = Plan(settings=run_settings(config, model))
     class_of = class_names(config)
@@ -80,23 +84,32 @@ def make_plan(config: ScoreConfig, model: Checkpoint) -> Plan:
             "class_name": class_of(item) or DEFAULT_CLASS[domain],
             "domain": domain.value,
             "plane": config.plane.value,
+            "window": config.window,
+            "crop": config.crop.value,
         }
         meta["fingerprint"] = results.fingerprint(item, {**plan.settings, **meta})
         plan.scans.append((item, meta))
         if len(plan.scans) == config.limit:
             break
     plan.ignored = found.ignored
+    if not plan.scans and not plan.failures:
+        print(f"nothing to score in {', '.join(map(dicomweb_uri.shown, config.input))}", flush=True)
+    if config.bids_output:
+        check_derivatives(config, (ref for ref, _ in plan.scans))
     return plan
 
 
 def run_settings(config: ScoreConfig, model: Checkpoint) -> dict[str, Any]:
-    """Return the settings that change scores: results of others are never mixed with these."""
+    """Return the settings that change results: those of others are never mixed with these."""
     clip = config.clip
     return {
         "model": model.digest,
         "clip": digest_of([Path(clip)]) if clip and is_file(clip) else clip,
         "precision": config.precision,
         "plane": config.plane.value,
+        "window": config.window,
+        "crop": config.crop.value,
+        "dicom_output": [output.value for output in config.dicom_output],
         "domain": config.domain,
         "class_name": config.class_name,
         "class_from": config.class_from,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import time
 from datetime import UTC, datetime
@@ -13,8 +15,10 @@ from ray.exceptions import RayError
 
 from io_adapters import results
 from io_adapters.scan import Failure, Stage
+from io_adapters.sending import Sender
 from jobs.cluster import RunError, connect
 from jobs.config import ScoreConfig
+from jobs.dicom_results import DicomSettings
 from jobs.plan import Plan
 from jobs.progress import Progress
 from jobs.scoring import ScorerSettings, failure_from
@@ -23,7 +27,7 @@ from jobs.stages import run_stages
 from zsad.checkpoints import Checkpoint
 from zsad.detectors import DETECTORS
 
-PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "pydicom", "nibabel")
+PACKAGES = ("ray", "torch", "open_clip_torch", "numpy", "pydicom", "highdicom", "nibabel")
 
 
 class Run:
@@ -67,17 +71,23 @@ class Run:
         )
 
     def score(self) -> None:
-        """Score and commit what is not yet committed.
+        """Score and commit what is not yet committed; send what is not yet sent.
 
         Raises:
             RunError: Ray lost the run.
         """
         results.write_run(self.config.output, self._summary())
-        if not self.todo:
-            return
+        with Sender(self.config.output, self.config.send_to) as sender:
+            for record in self.records:
+                sender.add(record)  # what did not arrive last time
+            if self.todo:
+                self._score(sender)
+            self.failures += sender.finish()
+
+    def _score(self, sender: Sender) -> None:
         started = time.monotonic()
         try:
-            self._stream()
+            self._stream(sender)
         except RayError as error:
             raise RunError(
                 f"Ray ended the run ({type(error).__name__}) after {len(self.records)} of "
@@ -87,7 +97,7 @@ class Run:
         finally:
             self.seconds = time.monotonic() - started
 
-    def _stream(self) -> None:
+    def _stream(self, sender: Sender) -> None:
         print("starting Ray and loading the model", flush=True)
         connect()
         progress = Progress(len(self.todo))
@@ -96,6 +106,7 @@ class Run:
         for outcome in run_stages(refs, metas, self._scorer()):
             if record := outcome.get("record"):
                 self.records.append(record)
+                sender.add(record)
                 progress.add(slices=record["n_scored"], failed=False)
             else:
                 self.failures.append(failure_from(outcome["failure"]))
@@ -123,13 +134,19 @@ class Run:
                 "listed": len(self.plan.scans) + len(self.plan.failures),
                 "committed": len(self.records),
                 "resumed": self.resumed,
-                "failed": len(self.failures),
+                "failed": self.failed,
+                "unsent": len(self.failures) - self.failed,
                 "ignored": dict(self.plan.ignored),
             },
         }
         report = results.write_tables(self.config.output, summary, self.records, self.failures)
         results.write_run(self.config.output, summary)
         return report
+
+    @property
+    def failed(self) -> int:
+        """How many inputs have no result; one whose result was not sent has one."""
+        return sum(failure.stage is not Stage.SEND for failure in self.failures)
 
     def _summary(self) -> dict[str, Any]:
         packages = {name: version(name) for name in PACKAGES}
@@ -155,7 +172,19 @@ class Run:
             workers=workers,
             threads=max(1, min(cpus) * len(cpus) // max(workers, len(cpus))),
             output=self.config.output,
+            dicom=DicomSettings(
+                outputs=self.config.dicom_output,
+                method=self.model.method,
+                model_digest=self.model.digest,
+                seed=self._seed(),
+            ),
         )
+
+    def _seed(self) -> str:
+        """Return a digest of what results depend on; which of them are wanted does not matter."""
+        settings = self.plan.settings | {"dicom_output": None}
+        described = json.dumps(settings, sort_keys=True, default=str)
+        return hashlib.sha256(described.encode()).hexdigest()
 
 
 def check_method(wanted: str | None, model: Checkpoint, path: str) -> None:

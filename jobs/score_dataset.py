@@ -18,10 +18,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from io_adapters.dicomweb import reach
+from io_adapters.dicomweb_uri import is_pacs
+from io_adapters.scan import ScanError
 from jobs.cluster import RunError
 from jobs.config import ScoreConfig, parse_config
+from jobs.derivatives import write_derivatives
 from jobs.plan import make_plan
-from jobs.run import Run, check_method
+from jobs.run import Run, check_method, describe_model
 from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
 from zsad.checkpoints import Checkpoint
@@ -35,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = parse_config(arguments)
         model = check_model(config)  # first, because it is what is wrong most often
+        for archive in filter(is_pacs, (*config.input, *config.send_to)):
+            reach(archive)
         plan = make_plan(config, model)
         if config.dry_run:
             print("\n".join(plan.lines()))
@@ -42,16 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = Run(config, model, plan)
         run.score()
         report = run.finish()
+        if config.bids_output:
+            refs = (ref for ref, _ in plan.scans)
+            write_derivatives(config, refs, run.records, heat=describe_model(model)["heat"])
     except (ConfigError, WeightsError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    except RunError as error:
+    except (RunError, ScanError) as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one ended", file=sys.stderr)
         return RUN_FAILED
-    print(f"scored scans: {len(run.records)}, failed inputs: {len(run.failures)}\nreport: {report}")
+    print(f"scored scans: {len(run.records)}, failed inputs: {run.failed}\nreport: {report}")
+    if unsent := len(run.failures) - run.failed:
+        print(f"results of {unsent} scans were not sent (failures.csv); run again to send them")
     return SOME_FAILED if run.failures else SCORED
 
 

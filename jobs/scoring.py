@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from io_adapters.image import encode_tiff
 from io_adapters.nifti import encode_nifti
 from io_adapters.overlay import overlay_png
 from io_adapters.results import Record, commit_scan, scan_folder
-from io_adapters.scan import Failure, Geometry, Kind, ScanError, ScanRef, Stage
+from io_adapters.scan import Failure, Kind, ScanError, ScanRef, Stage
+from jobs.dicom_results import DicomSettings, dicom_results
+from jobs.in_flight import ScanInFlight, View, fuse
 from jobs.model import Model
 from zsad.detectors import Domain, PatchScores
 from zsad.scores import pool_slices
@@ -48,30 +51,7 @@ class ScorerSettings:
     threads: int
     """CPU threads of the model; Ray would leave torch with one."""
     output: str
-
-
-@dataclass(kw_only=True, slots=True)
-class ScanInFlight:
-    """A decoded scan on its way through the actor."""
-
-    ref: ScanRef
-    meta: dict[str, Any]
-    display: np.ndarray
-    """uint8 (S, H, W, C)."""
-    patch_maps: np.ndarray = field(init=False)
-    """float32 (S, h, w); NaN for slices that show nothing."""
-    image_scores: np.ndarray = field(init=False)
-    """float32 (S,)."""
-
-    @property
-    def domain(self) -> Domain:
-        """The domain the scan is scored in."""
-        return Domain(self.meta["domain"])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns of a slice."""
-        return self.display.shape[1], self.display.shape[2]
+    dicom: DicomSettings
 
 
 class Scorer:
@@ -106,17 +86,15 @@ class Scorer:
 
     def score(self, scans: list[ScanInFlight]) -> None:
         """Fill in the patch maps and image scores of scans, in full batches across scans."""
-        h, w = self.model.grid
-        for scan in scans:
-            scan.patch_maps = np.full((len(scan.display), h, w), np.nan, np.float32)
-            scan.image_scores = np.full(len(scan.display), np.nan, np.float32)
+        for view in (view for scan in scans for view in scan.views):
+            view.clear(self.model.grid)
         for chunk in _chunks(scans, self.settings.batch_size):
             scores = self.model.score(
-                [scan.display[s] for scan, s in chunk],
-                [scan.meta["class_name"] for scan, _ in chunk],
+                [view.slices[s] for _, view, s in chunk],
+                [scan.meta["class_name"] for scan, _, _ in chunk],
             )
-            for (scan, s), map_, image in zip(chunk, scores.maps, scores.image, strict=True):
-                scan.patch_maps[s], scan.image_scores[s] = map_.numpy(), image.item()
+            for (_, view, s), map_, image in zip(chunk, scores.maps, scores.image, strict=True):
+                view.patch_maps[s], view.image_scores[s] = map_.numpy(), image.item()
 
     def _score_alone(self, scans: dict[int, ScanInFlight], outcomes: list[str]) -> None:
         """Find the scan that made a batch fail, so that its batch mates are not blamed."""
@@ -130,49 +108,75 @@ class Scorer:
     def _publish(self, scan: ScanInFlight) -> str:
         """Write a scored scan's results; return its outcome."""
         try:
-            slice_scores = self._slice_scores(scan)
+            scores = [self._slice_scores(view, scan.domain) for view in scan.views]
             maps = self._render(scan)
-            record = _record(scan, slice_scores)
-            worst = np.argsort([-np.inf if s is None else s for s in slice_scores])
-            shown = worst[::-1][: min(WORST_SLICES, record["n_scored"])]
-            overlay = overlay_png(
-                scan.display[shown],
-                maps[shown],
+            record = _record(scan, scores)
+            folder = scan_folder(scan.ref)
+            made = dicom_results(
+                scan,
+                maps,
+                score=record["score"],
+                slice_scores=record["slice_scores"],
                 heat=self.model.detector.heat,
-                spacing=(record["spacing_mm"] or (1.0, 1.0, 1.0))[1:],
-                slice_numbers=[int(s) for s in shown] if len(slice_scores) > 1 else None,
+                n_worst=WORST_SLICES,
+                settings=self.settings.dicom,
             )
-            files = {record["map"].rsplit("/", 1)[1]: _encode(scan, maps), "overlay.png": overlay}
-            commit_scan(self.settings.output, scan_folder(scan.ref), record, files)
+            record |= {"dicom": sorted(made.files), "dicom_omitted": made.omitted}
+            files = {
+                **made.files,
+                record["map"].rsplit("/", 1)[1]: _encode(scan, maps),
+                "overlay.png": self._overlay(scan, maps, record),
+            }
+            commit_scan(self.settings.output, folder, record, files)
         except Exception as error:
             return failure_json(scan.ref, Stage.WRITE, error)
         return json.dumps({"record": record})
 
-    def _slice_scores(self, scan: ScanInFlight) -> list[float | None]:
-        scored = ~np.isnan(scan.image_scores)
+    def _slice_scores(self, view: View, domain: Domain) -> list[float | None]:
+        """Return the scores of a view's slices, None for those that show nothing."""
+        scored = ~np.isnan(view.image_scores)
         if not scored.any():
             raise BlankScanError("every slice is blank: one single value within the window")
         batch = PatchScores(
-            maps=torch.from_numpy(scan.patch_maps[scored]),
-            image=torch.from_numpy(scan.image_scores[scored]),
+            maps=torch.from_numpy(view.patch_maps[scored]),
+            image=torch.from_numpy(view.image_scores[scored]),
         )
-        values = iter(self.model.detector.slice_scores(batch, scan.domain).tolist())
+        values = iter(self.model.detector.slice_scores(batch, domain).tolist())
         return [round(next(values), 6) if is_scored else None for is_scored in scored]
 
     def _render(self, scan: ScanInFlight) -> np.ndarray:
-        """Return anomaly maps float32 (S, H, W), rounded to float16's precision.
+        """Return anomaly maps float32 (S, H, W), fused over the views.
 
-        Interpolation leaves noise in the low bits that a compressor cannot pack and a histogram
-        of float16 bit patterns does not need.
+        They have float16's precision: interpolation leaves noise in the low bits that a compressor
+        cannot pack and a histogram of float16 bit patterns does not need.
         """
-        height, width = scan.size
-        at_once = max(1, RENDER_PIXELS // (height * width))
-        maps = np.empty((len(scan.patch_maps), height, width), np.float32)
+        rendered = (self._render_view(view, scan.domain) for view in scan.views)
+        fused = fuse(rendered, (view.geometry for view in scan.views))
+        return scan.whole(fused).astype(np.float16).astype(np.float32)
+
+    def _render_view(self, view: View, domain: Domain) -> np.ndarray:
+        """Return anomaly maps (S, H, W) of one plane, as float16: there may be three of them."""
+        size = view.slices.shape[1], view.slices.shape[2]
+        at_once = max(1, RENDER_PIXELS // (size[0] * size[1]))
+        maps = np.empty((len(view.slices), *size), np.float16)
         for start in range(0, len(maps), at_once):
-            part = torch.from_numpy(scan.patch_maps[start : start + at_once])
-            rendered = self.model.detector.render(part, scan.size, scan.domain)
+            part = torch.from_numpy(view.patch_maps[start : start + at_once])
+            rendered = self.model.detector.render(part, size, domain)
             maps[start : start + at_once] = rendered.numpy().astype(np.float16)
         return maps
+
+    def _overlay(self, scan: ScanInFlight, maps: np.ndarray, record: Record) -> bytes:
+        """Draw the worst slices."""
+        slice_scores = record["slice_scores"]
+        worst = np.argsort([-np.inf if s is None else s for s in slice_scores])
+        shown = worst[::-1][: min(WORST_SLICES, record["n_scored"])]
+        return overlay_png(
+            scan.display[shown],
+            maps[shown],
+            heat=self.model.detector.heat,
+            spacing=(record["spacing_mm"] or (1.0, 1.0, 1.0))[1:],
+            slice_numbers=[int(s) for s in shown] if len(slice_scores) > 1 else None,
+        )
 
 
 def failure_json(ref: ScanRef, stage: Stage, error: Exception) -> str:
@@ -203,22 +207,30 @@ def failure_from(fields: dict[str, Any]) -> Failure:
     return Failure(**fields | {"stage": Stage(fields["stage"])})
 
 
-def _chunks(scans: list[ScanInFlight], size: int) -> Iterator[list[tuple[ScanInFlight, int]]]:
-    """Yield (scan, slice) pairs of all scans in lists of `size`; blank slices are left out."""
-    chunk: list[tuple[ScanInFlight, int]] = []
+def _chunks(scans: list[ScanInFlight], size: int) -> Iterator[list[tuple[ScanInFlight, View, int]]]:
+    """Yield (scan, view, slice) of all scans in lists of `size`; blank slices are left out."""
+    chunk: list[tuple[ScanInFlight, View, int]] = []
     for scan in scans:
-        for s, plane in enumerate(scan.display):
-            if plane.min() == plane.max():
-                continue
-            chunk.append((scan, s))
-            if len(chunk) == size:
-                yield chunk
-                chunk = []
+        for view in scan.views:
+            for s, plane in enumerate(view.slices):
+                if plane.min() == plane.max():
+                    continue
+                chunk.append((scan, view, s))
+                if len(chunk) == size:
+                    yield chunk
+                    chunk = []
     if chunk:
         yield chunk
 
 
-def _record(scan: ScanInFlight, slice_scores: list[float | None]) -> Record:
+def _record(scan: ScanInFlight, scores: list[list[float | None]]) -> Record:
+    """Return the record of a scan, given the slice scores of each of its views."""
+    slice_scores = scan.whole_scores(scores[0])
+    by_plane = {
+        view.plane: pooled
+        for view, of_view in zip(scan.views, scores, strict=True)
+        if (pooled := pool_slices(of_view)) is not None
+    }
     folder = scan_folder(scan.ref)
     scored = {s: score for s, score in enumerate(slice_scores) if score is not None}
     name = "map.nii.gz" if scan.meta["geometry"] else "map.tiff"
@@ -235,7 +247,7 @@ def _record(scan: ScanInFlight, slice_scores: list[float | None]) -> Record:
         "spacing_mm": scan.meta["spacing_mm"],
         "n_slices": len(slice_scores),
         "n_scored": len(scored),
-        "score": pool_slices(slice_scores),
+        "score": fmean(by_plane.values()),
         "top_slice": max(scored, key=lambda s: scored[s]),
         "slice_scores": slice_scores,
         "p_value": None,
@@ -244,12 +256,16 @@ def _record(scan: ScanInFlight, slice_scores: list[float | None]) -> Record:
         "map": f"{folder}/{name}",
         "overlay": f"{folder}/overlay.png",
         "fingerprint": scan.meta["fingerprint"],
+        "plane": scan.meta["plane"],
+        "plane_scores": by_plane,
+        "window": scan.meta["window"],
+        "crop": scan.meta["crop"],
     }
 
 
 def _encode(scan: ScanInFlight, maps: np.ndarray) -> bytes:
     """Encode anomaly maps (S, H, W) on the scan's own grid."""
-    if scan.meta["geometry"] is None:
+    geometry = scan.geometry
+    if geometry is None:
         return encode_tiff(maps[0] if scan.ref.kind is Kind.IMAGE else maps)
-    geometry = Geometry.from_dict(scan.meta["geometry"])
     return encode_nifti(geometry.to_native(maps), geometry.affine)

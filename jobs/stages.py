@@ -19,8 +19,11 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from io_adapters.display import to_display
+from io_adapters.foreground import Crop, find_foreground
+from io_adapters.planes import three_planes
 from io_adapters.readers import read_scan
-from io_adapters.scan import Kind, Plane, ScanRef, Stage
+from io_adapters.scan import Kind, Plane, Scan, ScanRef, Stage
+from io_adapters.windows import rewindow
 from jobs.scoring import Scorer, ScorerSettings, failure_json
 
 IMAGES_PER_BLOCK = 8
@@ -41,17 +44,32 @@ def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     ref, meta = ScanRef.from_json(row["ref"]), json.loads(row["meta"])
     try:
         scan = read_scan(ref, Plane(meta["plane"]))
-        geometry = scan.geometry
-        meta |= {
-            "shape": list(scan.pixels.shape[:3]),
-            "spacing_mm": geometry.spacing() if geometry else None,
-            "geometry": geometry.to_dict() if geometry else None,
-            "modality": scan.modality,
-            "flags": list(scan.flags),
-        }
-        return {**row, "meta": json.dumps(meta), "display": to_display(scan), "failure": ""}
+        if ref.kind is not Kind.IMAGE:
+            scan = rewindow(scan, meta["window"])
+        display = to_display(scan)
+        meta |= describe(scan, display, meta)
+        return {**row, "meta": json.dumps(meta), "display": display, "failure": ""}
     except Exception as error:
         return {**row, "display": NOTHING, "failure": failure_json(ref, Stage.READ, error)}
+
+
+def describe(scan: Scan, display: np.ndarray, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what scoring and publishing need to know of a scan beside its display values."""
+    geometry = scan.geometry
+    volumes = (geometry.volumes if geometry else None) or 1
+    box = find_foreground(display, volumes) if meta["crop"] == Crop.FOREGROUND else None
+    several = len(display) > 1 and meta["plane"] == Plane.ALL
+    one_plane = several and not (geometry and three_planes(geometry))
+    return {
+        "shape": list(scan.pixels.shape[:3]),
+        "spacing_mm": geometry.spacing() if geometry else None,
+        "geometry": geometry.to_dict() if geometry else None,
+        "modality": scan.modality,
+        "flags": [*scan.flags, *(["one_plane"] if one_plane else [])],
+        "window": list(scan.window),
+        "crop": box.to_dict() if box else None,
+        "sources": [(source.file.uri, source.frame) for source in scan.sources],
+    }
 
 
 def run_stages(
@@ -62,7 +80,7 @@ def run_stages(
     Args:
         refs: the scans.
         metas: for each, what its result depends on beside its bytes: class_name, domain, plane,
-            fingerprint.
+            window, crop, fingerprint.
         settings: of the scoring actors.
     """
     scored = lay_out(refs, metas, settings)

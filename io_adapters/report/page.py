@@ -45,6 +45,7 @@ STAGE_NAMES = {
     "read": "reading it",
     "score": "scoring it",
     "write": "writing its result",
+    "send": "sending its results",
 }
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,41 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"--method {self.method}: choose from {', '.join(METHODS)}")
-        for name in ("batch_size", "rounds"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ConfigError(f"--{option} {getattr(self, name)}: must be at least 1")
+        _check_at_least_one(self, "batch_size", "rounds")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)
 
 
-def parse_config(arguments: Sequence[str] | None = None) -> BenchmarkConfig:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadingConfig:
+    """What decides how reading is measured, and where the numbers are written."""
+
+    image_size: int = 512
+    """Rows, and columns."""
+    slices: int = 140
+    rounds: int = 3
+    """How often each encoding is read by each reader."""
+    json: str | None = None
+    """File for the numbers; None: they are only printed."""
+
+    def __post_init__(self) -> None:
+        _check_at_least_one(self, "image_size", "slices", "rounds")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def _check_at_least_one(config: BenchmarkConfig | ReadingConfig, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            option = name.replace("_", "-")
+            raise ConfigError(f"--{option} {getattr(config, name)}: must be at least 1")
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> BenchmarkConfig | ReadingConfig:
     """Build the configuration from command-line arguments.
 
     Raises:
@@ -49,9 +73,18 @@ def parse_config(arguments: Sequence[str] | None = None) -> BenchmarkConfig:
         SystemExit: the command line itself is malformed, or asks for help.
     """
     settings = vars(_parser().parse_args(arguments))
+    if settings.pop("reading", False):
+        return ReadingConfig(**_known(settings, ReadingConfig))
     if str(settings.get("architecture", "")).endswith(".json"):
         settings["architecture"] = _read_architecture(Path(settings["architecture"]))
-    return BenchmarkConfig(**settings)
+    return BenchmarkConfig(**_known(settings, BenchmarkConfig))
+
+
+def _known(settings: dict[str, Any], config: type) -> dict[str, Any]:
+    """Return the settings, after a check that this benchmark has them all."""
+    for name in settings.keys() - {field.name for field in fields(config)}:
+        raise ConfigError(f"--{name.replace('_', '-')}: this benchmark has no such setting")
+    return settings
 
 
 def _read_architecture(path: Path) -> dict[str, Any]:
@@ -67,19 +100,23 @@ def _read_architecture(path: Path) -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark.py",
-        description="Measure a detector, with random weights, against a plain implementation.",
+        description="Measure a detector, with random weights, or the reading of a CT series, "
+        "against a plain implementation.",
         argument_default=argparse.SUPPRESS,
         epilog="exit code: 0 measured, 1 the two disagree, 2 wrong usage",
     )
     add = parser.add_argument
-    add("--method", required=True, metavar="METHOD", help=" or ".join(METHODS))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--method", metavar="METHOD", help=" or ".join(METHODS))
+    what.add_argument("--reading", action="store_true", help="a CT series, against plain pydicom")
     add(
         "--architecture",
         metavar="NAME|FILE.json",
         help=f"an open_clip model, or a file that describes one ({OPENAI_ARCHITECTURE})",
     )
-    add("--image-size", type=int, metavar="PIXELS", help="side of the input (518)")
-    add("--batch-size", type=int, metavar="N", help="slices in a batch and in a round (4)")
+    add("--image-size", type=int, metavar="PIXELS", help="side of a slice (518, or 512 of CT)")
+    add("--batch-size", type=int, metavar="N", help="slices a detector takes at once (4)")
+    add("--slices", type=int, metavar="N", help="length of the CT series (140)")
     add("--rounds", type=int, metavar="N", help="how often each variant is timed (3)")
     add("--json", metavar="FILE", help="where to write the numbers")
     return parser

@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "open_clip_torch", "numpy", "scipy", "scikit-learn")
+PACKAGES = (
+    *("torch", "open_clip_torch", "numpy", "scipy", "scikit-learn"),
+    *("pydicom", "imagecodecs", "pillow"),
+)
 BF16_CAPABILITIES = ("amx_bf16", "avx512_bf16")
 """CPUs without any compute in bf16 by converting to fp32 and back."""
 

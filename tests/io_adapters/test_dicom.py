@@ -170,9 +170,18 @@ def test_several_volumes_in_a_series_are_a_4d_volume_as_dcm2niix_makes_it(
     np.testing.assert_array_equal(native, np.asarray(oracle.dataobj))
 
 
-def test_several_volumes_of_which_one_is_incomplete_are_refused(tmp_path: Path) -> None:
+def test_of_an_incomplete_volume_nothing_is_kept(tmp_path: Path) -> None:
+    scan = read(tmp_path, several_volumes(3)[:-1])
+    assert scan.flags == ("4d", "slices_of_incomplete_volumes_dropped_4")
+    np.testing.assert_array_equal(scan.pixels, np.concatenate([volume(), volume() + 7]))
+
+
+def test_an_incomplete_volume_that_nothing_tells_from_others_is_refused(tmp_path: Path) -> None:
+    series = several_volumes(2)[:-1]
+    for instance in series:
+        instance.AcquisitionNumber = 1
     with pytest.raises(UnsupportedError, match="9 frames lie at 5 places"):
-        read(tmp_path, several_volumes(2)[:-1])
+        read(tmp_path, series)
 
 
 def test_volumes_beside_each_other_have_no_common_geometry(tmp_path: Path) -> None:
@@ -183,12 +192,20 @@ def test_volumes_beside_each_other_have_no_common_geometry(tmp_path: Path) -> No
     assert scan.geometry is None and scan.flags == ("4d", "off_grid_1.00mm")
 
 
-def test_other_orientations_in_a_series_are_refused(tmp_path: Path) -> None:
-    mixed = make_series(volume(2)) + make_series(volume(2), orientation=SAGITTAL)
+def test_slices_of_two_orientations_have_no_common_geometry(tmp_path: Path) -> None:
+    mixed = make_series(volume(2)) + make_series(volume(2) + 9, orientation=SAGITTAL)
     for n, instance in enumerate(mixed):
         instance.SOPInstanceUID = f"{ROOT}3.{n + 1}"
-    with pytest.raises(UnsupportedError, match="different orientations"):
-        read(tmp_path, mixed)
+    scan = read(tmp_path, mixed)
+    assert scan.geometry is None and scan.flags == ("orientations_2",)
+    assert {plane.tobytes() for plane in scan.pixels[2:]} == {p.tobytes() for p in volume(2) + 9}
+
+
+def test_slices_of_two_pixel_spacings_have_no_common_geometry(tmp_path: Path) -> None:
+    series = make_series(volume())
+    series[3].PixelSpacing = [0.5, 0.76]
+    scan = read(tmp_path, series)
+    assert scan.geometry is None and scan.flags == ("pixel_spacing_varies",)
 
 
 def test_other_sizes_in_a_series_are_refused(tmp_path: Path) -> None:
@@ -196,14 +213,6 @@ def test_other_sizes_in_a_series_are_refused(tmp_path: Path) -> None:
     mixed[1] = make_series(volume(3, 4, 4))[1]
     with pytest.raises(UnsupportedError, match="different sizes: 4x4, 6x8"):
         read(tmp_path, mixed)
-
-
-def test_a_scout_in_a_series_is_dropped(tmp_path: Path) -> None:
-    scout = make_instance(volume(1, 20, 4)[0], ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    scout.SOPInstanceUID = ROOT + "3.99"
-    scan = read(tmp_path, [scout, *make_series(volume())])
-    assert scan.flags == ("localizers_dropped_1",)
-    np.testing.assert_array_equal(scan.pixels, volume())
 
 
 def test_a_copy_of_a_slice_is_dropped_and_an_impostor_is_refused(tmp_path: Path) -> None:
@@ -214,6 +223,15 @@ def test_a_copy_of_a_slice_is_dropped_and_an_impostor_is_refused(tmp_path: Path)
     impostor = make_series(volume() + 1)[2]
     with pytest.raises(UnsupportedError, match="same SOP instance UID"):
         read(tmp_path / "impostor", [*series, impostor])
+
+
+def test_a_slice_sent_twice_under_two_names_is_dropped(tmp_path: Path) -> None:
+    series = make_series(volume())
+    twice = make_series(volume())[2]
+    twice.SOPInstanceUID, twice.InstanceNumber = ROOT + "3.99", 99
+    scan = read(tmp_path, [twice, *series])
+    assert scan.flags == ("duplicates_1",) and scan.geometry is not None
+    np.testing.assert_array_equal(scan.pixels, volume())
 
 
 def test_without_positions_instance_numbers_decide_and_a_flag_says_so(tmp_path: Path) -> None:
@@ -240,9 +258,34 @@ def test_a_spacing_that_makes_no_sense_is_no_geometry(tmp_path: Path, spacing: l
     assert read_one(tmp_path, volume()[0], PixelSpacing=spacing).geometry is None
 
 
-def test_a_mosaic_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="mosaic"):
+def test_a_mosaic_without_private_attributes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="mosaic does not tell how many"):
         read_one(tmp_path, volume()[0], ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+
+
+# Sources
+
+
+def source_names(scan: Scan) -> list[tuple[str, int]]:
+    return [(Path(source.file.uri).name, source.frame) for source in scan.sources]
+
+
+def test_sources_name_the_file_and_frame_of_every_slice(tmp_path: Path) -> None:
+    series = make_series(volume(4))
+    scan = read(tmp_path, [series[k] for k in (2, 0, 3, 1, 1)])
+    assert source_names(scan) == [(f"{n:04}.dcm", 1) for n in (1, 3, 0, 2)]
+
+
+def test_sources_leave_out_what_reading_leaves_out(tmp_path: Path) -> None:
+    ref = files.write_files(tmp_path, make_series(volume(4)))
+    broken = tmp_path / "0002.dcm"
+    broken.write_bytes(broken.read_bytes()[:-30])
+    assert source_names(read_scan(ref)) == [(f"{n:04}.dcm", 1) for n in (0, 1, 3)]
+
+
+def test_sources_count_the_frames_of_a_file_from_one(tmp_path: Path) -> None:
+    scan = read(tmp_path, [enhanced(volume(3), [2, 0, 1])])
+    assert source_names(scan) == [("0000.dcm", n) for n in (2, 3, 1)]
 
 
 # Several frames in one file
@@ -290,7 +333,8 @@ def test_a_film_has_no_geometry_whatever_its_position_says(tmp_path: Path) -> No
     film.NumberOfFrames, film.PixelData = 3, frames.tobytes()
     scan = read(tmp_path, [film])
     np.testing.assert_array_equal(scan.pixels, frames)
-    assert scan.geometry is None and scan.flags == ("no_geometry",) and scan.window == (0, 255)
+    assert scan.geometry is None and scan.window == (0, 255)
+    assert scan.flags == ("no_geometry", "burned_in_text_possible")
 
 
 def test_a_dose_grid_lies_at_its_offsets_and_is_scaled() -> None:

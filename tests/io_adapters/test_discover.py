@@ -106,6 +106,14 @@ def test_what_should_be_a_scan_and_is_not_is_a_failure(
     assert (failure.uri, failure.error_class) == (str(path), "UnreadableError")
 
 
+def test_results_that_come_back_are_left_aside_and_counted(tmp_path: Path) -> None:
+    """A listener's folder holds them again when the archive passes on whatever it gets."""
+    put(tmp_path / "a", dicom())
+    put(tmp_path / "b", dicom(Manufacturer="zsad", SOPInstanceUID=ROOT + "9", Modality="OT"))
+    discovery = discover([str(tmp_path)])
+    assert len(list(discovery)) == 1 and discovery.ignored == {"results of zsad": 1}
+
+
 def test_what_never_was_a_scan_is_counted_by_suffix(tmp_path: Path) -> None:
     for name in ("a.txt", "b.json", "c.JSON", "README", "Thumbs.db", "d.bval", "e.zip", "f.tar.gz"):
         put(tmp_path / name, b"hello")

@@ -7,8 +7,10 @@ import itertools
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from io_adapters.planes import cut, recut
+from io_adapters.planes import cut, recut, regrid, three_planes
 from io_adapters.scan import Geometry, Plane, Scan, UnsupportedError
 
 STORED_AS = [
@@ -107,3 +109,47 @@ def test_recutting_colours_moves_the_channels_together() -> None:
 def test_what_has_no_geometry_stays_as_acquired() -> None:
     scan = Scan(pixels=np.zeros((3, 4, 5)), window=(0, 1))
     assert recut(scan, Plane.CORONAL) is scan
+
+
+@given(
+    st.sampled_from(STORED_AS),
+    st.tuples(*[st.integers(2, 5)] * 3),
+    st.sampled_from([None, 1, 3]),
+    st.sampled_from([0, 1, 3]),
+)
+def test_maps_of_all_planes_come_back_to_the_native_grid_exactly(
+    code: str, shape: tuple[int, int, int], volumes: int | None, channels: int
+) -> None:
+    affine = affine_of(code)
+    axes, flips = cut(affine, shape, Plane.ACQUIRED)
+    read = Geometry(affine=affine, shape=shape, axes=axes, flips=flips, volumes=volumes)
+    native = np.arange(np.prod(shape) * (volumes or 1)).reshape(
+        *shape, *([volumes] * bool(volumes))
+    )
+    slices = read.to_slices(native)
+    shown = np.stack([slices] * channels, axis=-1) if channels else slices
+    cuts = three_planes(read)
+    assert cuts is not None and set(cuts) == set(SHOWN)
+    assert len({geometry.axes[0] for geometry in cuts.values()}) == 3
+    for geometry in cuts.values():
+        moved = regrid(shown, read, geometry)
+        for back in [moved[..., n] for n in range(channels)] or [moved]:
+            np.testing.assert_array_equal(geometry.to_native(back), native)
+        np.testing.assert_array_equal(regrid(moved, geometry, read), shown)
+
+
+def test_the_plane_that_was_read_stays_as_it_is_among_the_three() -> None:
+    stored = Geometry(affine=np.eye(4), shape=(3, 4, 5), axes=(2, 1, 0), flips=(False, True, False))
+    cuts = three_planes(stored)
+    assert cuts is not None and cuts[Plane.AXIAL] is stored
+
+
+@pytest.mark.parametrize(("step", "shape"), [(3.1, (3, 4, 5)), (1.0, (3, 4, 1))])
+def test_thick_or_single_slices_have_one_plane(step: float, shape: tuple[int, int, int]) -> None:
+    geometry = geometry_of(np.diag([1, 1, step, 1]), shape, Plane.ACQUIRED)
+    assert three_planes(geometry) is None
+
+
+def test_all_planes_are_read_as_acquired() -> None:
+    affine = np.diag([1, 2, 1, 1.0])
+    assert cut(affine, (3, 4, 5), Plane.ALL) == cut(affine, (3, 4, 5), Plane.ACQUIRED)

@@ -56,6 +56,34 @@ def test_a_wrong_value_in_yaml_is_one_error(tmp_path: Path) -> None:
         parse_config(["--config", str(file), *USUAL])
 
 
+@pytest.mark.parametrize(
+    ("given", "outputs"), [("pm,sr,pm", ["pm", "sr"]), ("none", []), (" seg , sc", ["seg", "sc"])]
+)
+def test_dicom_outputs_are_a_list_of_kinds(given: str, outputs: list[str]) -> None:
+    assert list(parse_config([*USUAL, "--dicom-output", given]).dicom_output) == outputs
+
+
+def test_dicom_outputs_may_be_a_list_in_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("dicom_output: [sr, sc]\nwindow: lung\ncrop: foreground\nplane: all\n")
+    config = parse_config(["--config", str(file), *USUAL])
+    assert list(config.dicom_output) == ["sr", "sc"]
+    assert (config.window, config.crop, config.plane) == ("lung", "foreground", "all")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dicom-output", "seg,rtstruct"], "seg,rtstruct: choose from seg, sc, pm, sr, or none"),
+        (["--window", "heart"], "--window heart: choose from auto, brain"),
+        (["--window=80,0"], "--window 80,0: choose from"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_what_can(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config([*USUAL, *arguments])
+
+
 def test_a_submitted_job_needs_absolute_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ConfigError, match="--input in: give `ray job submit` an absolute path"):

@@ -95,6 +95,15 @@ def test_image_map_is_float32_tiff_of_the_image_s_size(scored: Scored) -> None:
     assert stored.dtype == np.float32
 
 
+def test_dicom_series_have_dicom_results_and_other_scans_have_not(scored: Scored) -> None:
+    for row in scored.rows:
+        folder = (scored.output / row["map"]).parent
+        record = json.loads((folder / "scan.json").read_text())
+        assert record["dicom"] == sorted(path.name for path in folder.glob("*.dcm"))
+        assert ("sc_001.dcm" in record["dicom"]) == (row["kind"] == "dicom")
+        assert set(record["dicom_omitted"]) <= {"seg"}  # where the untrained model sees nothing
+
+
 def test_tables_and_report_list_every_scan(scored: Scored) -> None:
     page = (scored.output / "report" / "index.html").read_text()
     for row in scored.rows:

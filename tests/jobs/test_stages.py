@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from io_adapters.scan import FileRef, Kind, ScanRef
+from jobs.dicom_results import DicomSettings
 from jobs.scoring import ScorerSettings
 from jobs.stages import BLOCK_BYTES, IMAGES_PER_BLOCK, blocks_of, lay_out, read_row
 
@@ -59,6 +60,7 @@ def test_reading_is_fused_into_the_scoring_actor_on_one_machine(
         batch_size=2,
         threads=1,
         output=str(tmp_path),
+        dicom=DicomSettings(outputs=(), method="aaclip", model_digest="0", seed="0"),
     )
     dataset = lay_out([ref(Kind.IMAGE)], [{"plane": "acquired"}], settings).materialize()
     assert dataset.count() == 1

@@ -1,0 +1,76 @@
+"""The objects that were asked for, as files, and why any of them is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from pydicom import Dataset
+
+from io_adapters.dicom_output.capture import make_captures
+from io_adapters.dicom_output.findings import DicomOutput, Findings
+from io_adapters.dicom_output.parametric_map import make_parametric_map
+from io_adapters.dicom_output.segmentation import make_segmentation
+from io_adapters.dicom_output.series import encode
+from io_adapters.dicom_output.structured_report import make_report
+from io_adapters.parsers import silence
+
+_SEGMENTATION = "seg.dcm"
+
+
+@dataclass(kw_only=True, slots=True)
+class Objects:
+    """The files of a scan's DICOM results."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    """By name."""
+    omitted: dict[str, str] = field(default_factory=dict)
+    """By kind of object, why there is none."""
+
+
+class OmittedError(Exception):
+    """A kind of object that this series cannot have; the message says why."""
+
+
+def make_objects(findings: Findings, wanted: Collection[DicomOutput]) -> Objects:
+    """Make the DICOM results of a series.
+
+    A kind that cannot be made is left out, with its reason: the result of the scan stays good.
+
+    Args:
+        findings: What there is to say.
+        wanted: The kinds of object.
+    """
+    silence()  # highdicom warns of names, and quotes them
+    made = Objects()
+    datasets: dict[str, Dataset] = {}
+    for output in (output for output in DicomOutput if output in wanted):
+        try:
+            datasets |= _make(output, findings, datasets)
+        except OmittedError as reason:
+            made.omitted[output.value] = str(reason)
+        except Exception as error:  # whatever a library thinks of the source's header
+            made.omitted[output.value] = (
+                f"the header of the series does not allow it ({type(error).__name__})"
+            )
+    made.files = {name: encode(dataset) for name, dataset in datasets.items()}
+    return made
+
+
+def _make(
+    output: DicomOutput, findings: Findings, made: Mapping[str, Dataset]
+) -> dict[str, Dataset]:
+    """Return the objects of a kind by file name; a report refers to the segmentation in `made`."""
+    if output is DicomOutput.SC:
+        captures = make_captures(findings)
+        return {f"sc_{rank:03}.dcm": capture for rank, capture in enumerate(captures, start=1)}
+    if findings.obstacle:
+        raise OmittedError(findings.obstacle)
+    if output is DicomOutput.PM:
+        return {"map.dcm": make_parametric_map(findings)}
+    if output is DicomOutput.SR:
+        return {"report.dcm": make_report(findings, made.get(_SEGMENTATION))}
+    segmentation = make_segmentation(findings)
+    if segmentation is None:
+        raise OmittedError("no value of the map exceeds the low mark of the heat")
+    return {_SEGMENTATION: segmentation}
