@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
+from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -47,6 +48,8 @@ _START_OF_SCAN, _JFIF, _ADOBE = 0xDA, 0xE0, 0xEE
 _ADOBE_COLOURS = {b"\0": "RGB", b"\1": "YCBCR"}
 _CODESTREAM = b"\xff\x4f\xff\x51"
 """How JPEG 2000 begins, inside of whatever file format is around it."""
+_CONTAINER, _BOX_HEADER = b"\0\0\0\x0cjP  ", 8
+"""How a JP2 file begins, and the bytes that the header of each of its boxes has."""
 _END = b"\xff\xd9"
 """The last marker of a frame, in JPEG, JPEG-LS and JPEG 2000 alike."""
 _LONGEST_PADDING = 16
@@ -105,6 +108,29 @@ def decode_frame(source: bytes, runner: Any) -> bytes:
     if samples > 1:
         runner.set_option("planar_configuration", 0)
     return frame.tobytes()
+
+
+def check_containers(encapsulated: bytes, count: int) -> None:
+    """Check the file format around JPEG 2000 frames, before pydicom walks through its boxes.
+
+    pydicom (3.0.2, `get_j2k_parameters`) walks for ever where a box says that it has no length.
+
+    Args:
+        encapsulated: All frames of an object, in their fragments.
+        count: How many there are.
+
+    Raises:
+        ValueError: a box is shorter than its own header.
+    """
+    if _CONTAINER not in encapsulated:
+        return
+    for frame in generate_frames(encapsulated, number_of_frames=count):
+        position = len(_CONTAINER) + 4 if frame.startswith(_CONTAINER) else len(frame)
+        while position < len(frame) and frame[position + 4 : position + 8] != b"jp2c":
+            length = _integer(frame, position, 4)
+            if length < _BOX_HEADER:
+                raise ValueError("the compressed frame has a broken file format around it")
+            position += length
 
 
 def read_frame_header(source: bytes) -> FrameHeader:

@@ -90,6 +90,8 @@ def decode(dataset: Dataset, count: int) -> np.ndarray:
     with guarded(f"pixel data ({name})"):
         keyword = _keyword(dataset)
         pixels = dataset.get_item(keyword)
+        if syntax.is_compressed:
+            codecs.check_containers(pixels.value, count)
         # Given a dataset, pydicom would convert every attribute once more.
         stored: np.ndarray = decoder.as_array(
             bytes(pixels.value) if syntax.is_compressed else pixels.value,

@@ -413,6 +413,15 @@ def test_damage_gives_a_picture_of_the_right_size_or_a_reason(
         assert decoded(array, bytes(damaged), syntax).shape == array.shape
 
 
+def test_a_container_with_a_box_without_length_is_refused_at_once() -> None:
+    """pydicom would look for the end of such a box for ever."""
+    syntax, stream, array = STREAMS["jp2"]
+    start = stream.index(b"jp2h") - 4
+    damaged = stream[:start] + bytes(4) + stream[start + 4 :]
+    with pytest.raises(UnreadableError):
+        decoded(array, damaged, syntax)
+
+
 # What a frame says of itself
 
 
