@@ -90,11 +90,13 @@ def decode(dataset: Dataset, count: int) -> np.ndarray:
     with guarded(f"pixel data ({name})"):
         keyword = _keyword(dataset)
         pixels = dataset.get_item(keyword)
+        content = pixels.value
         if syntax.is_compressed:
-            codecs.check_containers(pixels.value, count)
+            content = bytes(content)  # a large value is a view, in which nothing can be searched
+            codecs.check_containers(content, count)
         # Given a dataset, pydicom would convert every attribute once more.
         stored: np.ndarray = decoder.as_array(
-            bytes(pixels.value) if syntax.is_compressed else pixels.value,
+            content,
             decoding_plugin=codecs.plugin_for(syntax),
             allow_excess_frames=False,
             view_only=True,

@@ -37,7 +37,7 @@ from pydicom.uid import (
 
 from io_adapters import codecs
 from io_adapters.dicom_frames import read_instance
-from io_adapters.scan import UnreadableError
+from io_adapters.scan import ScanError, UnreadableError
 
 PACKAGED = Path(pydicom.__file__).parent / "data" / "test_files"
 Encoder = Callable[[np.ndarray], bytes]
@@ -373,6 +373,12 @@ def test_a_frame_that_is_cut_short_is_refused_at_once(codec: str, kept: float) -
         decoded(array, stream[: int(len(stream) * kept)], syntax)
 
 
+@pytest.mark.timeout(20)
+def test_a_file_format_without_a_codestream_is_refused_at_once() -> None:
+    with pytest.raises(UnreadableError):
+        decoded(GREY, STREAMS["jp2"][1][:12] + bytes(400) + b"\xff\xd9", JPEG2000Lossless)
+
+
 @pytest.mark.parametrize("codec", STREAMS)
 def test_a_frame_of_another_size_than_the_header_is_refused(codec: str) -> None:
     syntax, stream, array = STREAMS[codec]
@@ -413,13 +419,33 @@ def test_damage_gives_a_picture_of_the_right_size_or_a_reason(
         assert decoded(array, bytes(damaged), syntax).shape == array.shape
 
 
-def test_a_container_with_a_box_without_length_is_refused_at_once() -> None:
-    """pydicom would look for the end of such a box for ever."""
-    syntax, stream, array = STREAMS["jp2"]
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("side", [32, 512])
+def test_a_container_with_a_box_without_length_is_refused_at_once(side: int) -> None:
+    """pydicom would look for the end of such a box for ever; of a large file it gets views."""
+    array = np.random.default_rng(0).integers(0, 2**16, (side, side), np.uint16)
+    syntax, stream = JPEG2000Lossless, jpeg_2000_file(array)
+    np.testing.assert_array_equal(decoded(array, stream, syntax), array)
     start = stream.index(b"jp2h") - 4
     damaged = stream[:start] + bytes(4) + stream[start + 4 :]
     with pytest.raises(UnreadableError):
         decoded(array, damaged, syntax)
+
+
+@pytest.mark.parametrize("table", ["basic", "extended", "none"])
+@settings(deadline=20_000)
+@given(at=st.integers(0, 300), damage=st.binary(max_size=4), dropped=st.integers(0, 4))
+def test_damage_between_frames_gives_pictures_of_the_right_size_or_a_reason(
+    table: str, at: int, damage: bytes, dropped: int
+) -> None:
+    flat = np.full_like(GREY, 7)  # so the frames are short, and what is hit is between them
+    attributes = encapsulated([imagecodecs.jpegls_encode(flat)] * 3, table, 1)
+    content = attributes.pop("PixelData")
+    file = compressed(flat, content, JPEGLSLossless, NumberOfFrames=3, **attributes)
+    start = file.rindex(content[:8]) - 200 + at  # the offset tables come before the pixels
+    with contextlib.suppress(ScanError):
+        found = read_instance(file[:start] + damage + file[start + dropped :])
+        assert found.pixels.shape == (3, *GREY.shape)
 
 
 # What a frame says of itself
