@@ -23,6 +23,11 @@ def level_logits(features: Tensor, anchors: Tensor) -> Tensor:
     return TEMPERATURE * torch.einsum("blnd,bdk->blnk", features, anchors)
 
 
+def log_odds(logits: Tensor) -> Tensor:
+    """Return how much likelier anomalous is than normal: logits (…, 2) → (…)."""
+    return logits[..., 1] - logits[..., 0]
+
+
 def level_probabilities(
     features: Tensor, anchors: Tensor, grid: tuple[int, int], size: int
 ) -> Tensor:

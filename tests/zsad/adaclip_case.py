@@ -12,10 +12,11 @@ from golden_cases import GoldenCase
 from torch import Tensor
 
 from zsad.checkpoints import load_checkpoint
-from zsad.detectors.adaclip import AdaClip, AdaClipConfig, log_odds, strongest
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
 from zsad.kmeans import cluster
 from zsad.losses import segmentation_terms
-from zsad.maps import level_logits, level_probabilities
+from zsad.maps import level_logits, level_probabilities, log_odds
+from zsad.semantic_fusion import strongest
 from zsad.training.adaclip import AdaClipRecipe, PromptStage
 from zsad.training.stage import TrainingBatch
 

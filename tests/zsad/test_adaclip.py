@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from tiny import tiny_adaclip
 
 from zsad.detectors import DETECTORS
-from zsad.detectors.adaclip import AdaClip, AdaClipConfig, semantic_fusion
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
 from zsad.detectors.detector import Domain, PatchScores, SentenceTokens
 from zsad.trunk import run_blocks
 
@@ -103,12 +103,6 @@ def test_maps_are_smoothed_at_the_size_of_the_input(size: tuple[int, int]) -> No
     )
     expected = gaussian_filter(sharp[0, 0].sigmoid().numpy(), 2.0)
     torch.testing.assert_close(whole[0], torch.from_numpy(expected), atol=1e-6, rtol=0)
-
-
-def test_fusion_of_fewer_patches_than_clusters_and_of_equal_patches() -> None:
-    patches = torch.nn.functional.normalize(torch.ones(1, 2, 3, 4), dim=-1)
-    fused = semantic_fusion(patches, torch.tensor([[0.3, 0.1, 0.2]]), clusters=20)
-    torch.testing.assert_close(fused, torch.full((1, 4), 0.5))
 
 
 def test_class_names_read_a_hyphen_as_a_space() -> None:

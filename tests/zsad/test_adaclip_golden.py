@@ -17,10 +17,10 @@ from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from zsad.detectors.adaclip import semantic_fusion
 from zsad.kmeans import cluster
 from zsad.maps import upsample
 from zsad.prompts import ADACLIP_PROMPTS
+from zsad.semantic_fusion import semantic_fusion
 
 UNIT = 1e-5  # absolute, for unit-length features and probabilities
 TOKENS = 2e-4  # absolute, for tokens, embeddings and logits, whose values reach 10 and more

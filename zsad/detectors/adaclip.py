@@ -20,15 +20,14 @@ from torch import Tensor, nn
 from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.config import DetectorConfig, ScoreConstants
 from zsad.detectors.detector import ClassText, Domain, PatchScores, SentenceTokens
-from zsad.kmeans import cluster
-from zsad.maps import level_logits, upsample
+from zsad.maps import level_logits, log_odds, upsample
 from zsad.prompts import ADACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
+from zsad.semantic_fusion import semantic_fusion
 from zsad.trunk import answer, ask, full_precision, run_blocks
 
 FUSED_WEIGHT = 0.2
 """Share of the fused patches in the feature that a picture's score is made of."""
-TOKENS_PER_CLUSTER = 5
 TEXT_TOKENS_AT_ONCE = 1 << 13
 """Of the text tower: 100 MB of activations at width 768."""
 RENDERED_AT_ONCE = 16
@@ -385,37 +384,3 @@ class AdaClip(nn.Module):
     def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
         """Return slice scores (B,): log-odds, moved to the constants' scale. Maps have no part."""
         return self.config.score_range.scale_image(scores.image)
-
-
-def log_odds(logits: Tensor) -> Tensor:
-    """Return how much likelier anomalous is than normal: logits (…, 2) → (…)."""
-    return logits[..., 1] - logits[..., 0]
-
-
-def semantic_fusion(patches: Tensor, maps: Tensor, clusters: int) -> Tensor:
-    """Fuse the most anomalous patches into one feature (the paper's section 3.4).
-
-    They are clustered by what all levels say of them; each cluster has one vote.
-
-    Args:
-        patches: (B, levels, N, D).
-        maps: how anomalous each is, (B, N).
-        clusters: how many at most.
-
-    Returns:
-        (B, D), unit length.
-    """
-    levels, D = patches.shape[1], patches.shape[-1]
-    top = strongest(maps, clusters)
-    chosen = patches.gather(2, top[:, None, :, None].expand(-1, levels, -1, D))
-    points = chosen.transpose(1, 2).flatten(2)  # (B, m, levels · D)
-    labels = cluster(points, min(clusters, top.shape[1]))
-    members = F.one_hot(labels, clusters).mT.to(patches.dtype)  # (B, clusters, m)
-    sizes = members.sum(dim=-1, keepdim=True)
-    centres = members @ chosen.mean(dim=1) / sizes.clamp_min(1)
-    return F.normalize(centres.sum(dim=1) / (sizes > 0).sum(dim=1), dim=-1)
-
-
-def strongest(maps: Tensor, clusters: int) -> Tensor:
-    """Return the places of the most anomalous patches, highest first: (B, N) → int64 (B, m)."""
-    return maps.topk(min(maps.shape[1], TOKENS_PER_CLUSTER * clusters), dim=1).indices

@@ -18,11 +18,11 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
 from zsad.backbone import BackboneConfig
-from zsad.detectors.adaclip import AdaClip, AdaClipConfig, log_odds
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig
 from zsad.detectors.config import quarters
 from zsad.detectors.detector import ClassText
 from zsad.losses import SegmentationTerms, focal_loss, segmentation_terms
-from zsad.maps import level_logits, level_probabilities
+from zsad.maps import level_logits, level_probabilities, log_odds
 from zsad.training.augment import Augmentation
 from zsad.training.recipe import Recipe, check_above_zero, check_betas
 from zsad.training.stage import Stage, TrainingBatch, train_only
