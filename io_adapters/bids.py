@@ -22,6 +22,7 @@ CLASS_NAME = "brain"
 
 _NOT_RAW = frozenset({"derivatives", "sourcedata", "code", "stimuli"})
 """Folders of a dataset that hold something else than its own pictures."""
+_BEFORE_DESCRIPTION = frozenset(name for name in _NOT_RAW if name < DESCRIPTION)
 _NOT_IMAGING = frozenset({"beh", "eeg", "emg", "ieeg", "meg", "motion", "mrs", "nirs"})
 """Datatypes without pictures of the subject's inside; some come with photographs of its outside."""
 _SUFFIXES = {
@@ -110,7 +111,11 @@ def session_folder(uri: str) -> tuple[str, str] | None:
 
 
 class Datasets:
-    """The datasets that come to light while an input is listed, a folder before what is below."""
+    """The datasets that come to light while an input is listed, by folders or in order of keys.
+
+    By folders, a dataset's description comes before anything below its folder. In order of keys, it
+    comes before the subjects, derivatives and sources, and is looked for when code is met.
+    """
 
     def __init__(self, root: str) -> None:
         """Look above the input as well, where it is a part of a dataset.
@@ -121,6 +126,7 @@ class Datasets:
         self._input = root
         self._roots: set[str] = set()
         self._derived: set[str] = set()
+        self._looked_at = ""
         session = session_folder(f"{root}/")
         if session:
             above = session[0].removesuffix(session[1]).rstrip("/")
@@ -142,8 +148,10 @@ class Datasets:
             above = uri[: slash.start()]
             if above in self._derived:
                 return "BIDS derivatives"
+            top = uri[slash.end() :].partition("/")[0]
+            if top in _BEFORE_DESCRIPTION and len(above) >= len(self._input):
+                self._look_at(above)
             if above in self._roots:
-                top = uri[slash.end() :].partition("/")[0]
                 if top in _NOT_RAW:
                     return f"BIDS {top}"
                 inside = True
@@ -153,6 +161,13 @@ class Datasets:
             if folder != self._input and _is_derivative(uri):
                 self._derived.add(folder)
         return _why_no_picture(uri) if inside else None
+
+    def _look_at(self, folder: str) -> None:
+        """See whether a folder is a dataset; once for all that follows of what is below it."""
+        if folder not in self._roots and folder != self._looked_at:
+            self._looked_at = folder
+            if storage.exists(storage.join(folder, DESCRIPTION)):
+                self._roots.add(folder)
 
 
 def _is_derivative(description: str) -> bool:

@@ -117,7 +117,7 @@ def _read_instances(
     """Decode the files; those that are broken are left out as long as they are the fewer ones."""
     read: list[tuple[FileRef, Instance]] = []
     errors: list[UnreadableError] = []
-    contents = storage.read_all([file.uri for file in ref.files])
+    contents = storage.read_all(ref.files)
     decoded = 0
     for file, content in zip(ref.files, contents, strict=True):
         try:
@@ -145,7 +145,7 @@ def _unique(
     kept: dict[str, tuple[FileRef, Instance]] = {}
     for n, (file, instance) in enumerate(files):
         twin, _ = kept.setdefault(instance.uid or f"unnamed {n}", (file, instance))
-        if twin is not file and storage.read_bytes(twin.uri) != storage.read_bytes(file.uri):
+        if twin is not file and storage.read_file(twin) != storage.read_file(file):
             raise UnsupportedError("two different files have the same SOP instance UID")
     copies = len(files) - len(kept)
     return list(kept.values()), [f"copies_dropped_{copies}"] if copies else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from pydicom.uid import (
 
 from io_adapters.dicom_attributes import numbers, value_of
 from io_adapters.dicom_source import DicomSource
+from io_adapters.naming import keyed_hash
 from io_adapters.parsers import guarded
 from io_adapters.scan import UnreadableError, UnsupportedError
 
@@ -104,20 +106,36 @@ class OwnResultError(UnsupportedError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
-    """What of a DICOM file decides to which scan it belongs."""
+    """What of a DICOM file decides to which scan it belongs.
 
-    study_uid: str
-    series_uid: str
-    """Empty where the file has none."""
-    instance_uid: str
+    It is kept from run to run, so it holds no UID and nothing else that leads to a patient.
+    """
+
+    study: str
+    """Keyed hash of StudyInstanceUID; empty where the file has none, as below."""
+    series: str
+    instance: str
+    """Only of files that are pictures of their own."""
     modality: str | None
     series_number: int | None
     role: Role
-    layout: tuple[str, ...]
-    """Size, colours, SOP class and frames: what slices of a volume share to the letter."""
+    layout: str
+    """Hash of size, colours, SOP class and frames: what slices of a volume share to the letter."""
     grid: tuple[tuple[float, ...], tuple[float, ...]]
     """ImageOrientationPatient and PixelSpacing, which they share but for rounding; empty where
     the top level of the object has none."""
+
+    def to_json(self) -> str:
+        """Return this as one JSON string: a list of the values."""
+        return json.dumps([getattr(self, name) for name in self.__slots__])
+
+    @classmethod
+    def from_json(cls, text: str) -> Header:
+        """Rebuild what `to_json` wrote."""
+        fields = dict(zip(cls.__slots__, json.loads(text), strict=True))
+        orientation, spacing = fields["grid"]
+        fields["grid"] = tuple(orientation), tuple(spacing)
+        return cls(**fields | {"role": Role(fields["role"])})
 
 
 def parse(content: bytes, *, tags: Sequence[str] | None = None) -> Dataset:
@@ -168,12 +186,12 @@ def header_of(dataset: Dataset) -> Header | None:
         check_picture(dataset)
         if "Rows" not in dataset or _LAST not in dataset:
             return None
-        number = dataset.get("SeriesNumber")
+        number, modality = dataset.get("SeriesNumber"), modality_of(dataset)
         return Header(
-            study_uid=str(dataset.get("StudyInstanceUID") or ""),
-            series_uid=str(dataset.get("SeriesInstanceUID") or ""),
-            instance_uid=str(dataset.get("SOPInstanceUID") or ""),
-            modality=modality_of(dataset),
+            study=_hashed(dataset, "StudyInstanceUID"),
+            series=_hashed(dataset, "SeriesInstanceUID"),
+            instance=_hashed(dataset, "SOPInstanceUID") if modality in PROJECTIONS else "",
+            modality=modality,
             series_number=None if number is None else int(number),
             role=role_of(dataset),
             layout=_layout(dataset),
@@ -234,12 +252,17 @@ def role_of(dataset: Dataset) -> Role:
     return Role.DERIVED if "DERIVED" in kinds[:1] else Role.ORIGINAL
 
 
-def _layout(dataset: Dataset) -> tuple[str, ...]:
-    """Return the values of `_LAYOUT`; the parts of a split object share its UID, not their size."""
+def _hashed(dataset: Dataset, keyword: str) -> str:
+    uid = str(dataset.get(keyword) or "")
+    return keyed_hash(uid) if uid else ""
+
+
+def _layout(dataset: Dataset) -> str:
+    """Return what `_LAYOUT` says; the parts of a split object share its UID, not their size."""
     values = {keyword: str(dataset.get(keyword) or "") for keyword in _LAYOUT}
     if whole := dataset.get("ConcatenationUID"):
         values["NumberOfFrames"] = str(whole)
-    return tuple(values.values())
+    return keyed_hash("\n".join(values.values()))
 
 
 def _numbers(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...]:

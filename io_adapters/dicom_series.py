@@ -71,7 +71,7 @@ def name_parts(headers: Sequence[Header]) -> list[PartName]:
 def _details(header: Header) -> tuple[str, ...]:
     orientation, spacing = header.grid
     rounded = (f"{round(x, 1) + 0.0:.1f}" for x in orientation)  # + 0.0: no minus zero
-    return (*header.layout, " ".join(rounded), " ".join(f"{x:.3g}" for x in spacing))
+    return (header.layout, " ".join(rounded), " ".join(f"{x:.3g}" for x in spacing))
 
 
 def _close(one: tuple[float, ...], other: tuple[float, ...], *, atol: float, rtol: float) -> bool:

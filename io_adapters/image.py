@@ -11,9 +11,9 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageOps
 
-from io_adapters import storage, windows
+from io_adapters import sniff, storage, windows
 from io_adapters.parsers import guarded
-from io_adapters.scan import Scan, ScanRef, UnreadableError, UnsupportedError
+from io_adapters.scan import Kind, Scan, ScanRef, UnreadableError, UnsupportedError
 
 _MAX_PIXELS = 200_000_000
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -52,11 +52,12 @@ def read_image(ref: ScanRef) -> Scan:
     parts are laid on white, as on the web pages that CLIP's training pictures come from.
 
     Raises:
-        UnreadableError: the file is cut short or broken.
+        UnreadableError: the file is cut short, broken, or no image.
         UnsupportedError: it has over 200 megapixels, or a pixel layout that has no one meaning.
     """
-    content = storage.read_bytes(ref.uri)
+    content = storage.read_single(ref)
     with guarded("the image"):
+        sniff.check_kind(Kind.IMAGE, ref.uri, content)
         picture = _decode(content)
         window = _window(picture)
         pixels = _flatten(picture, window[1])

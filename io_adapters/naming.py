@@ -7,7 +7,6 @@ a key anyone who guesses a path or a UID can, which is fine inside a hospital an
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import re
@@ -56,7 +55,7 @@ def name_file(kind: Kind, uri: str, relative: str, naming: Naming) -> Names:
     class_name = class_of(uri, naming)
     if naming.keep_ids or (kind is Kind.IMAGE and not naming.medical_images):
         called = bids.parse(uri)
-        label = called.stem if called else _printable(relative)
+        label = called.stem if called else printable(relative)
         scan_id = slug_id(label, uri)
         study_id = slug_id(session.replace("/", "_"), study_uri) if session else scan_id
         return Names(scan_id=scan_id, study_id=study_id, label=label, class_name=class_name)
@@ -74,25 +73,31 @@ def class_of(uri: str, naming: Naming) -> str | None:
 
 def shown_uri(uri: str, name: str, naming: Naming) -> str:
     """Return what tables say of where a scan is: the UIDs that a PACS finds it by are left out."""
-    return uri if naming.keep_ids or not is_pacs(uri) else f"{root_of(uri)}#{name}"
+    return printable(uri) if naming.keep_ids or not is_pacs(uri) else f"{root_of(uri)}#{name}"
 
 
 def hashed_id(prefix: str, identity: str) -> str:
     """Return a prefix and 16 hexadecimal digits of the keyed hash of what identifies a scan."""
-    return f"{prefix}-{_keyed_hash(identity)[:16]}"
+    return f"{prefix}-{keyed_hash(identity)}"
 
 
 def slug_id(readable: str, identity: str) -> str:
     """Return a path made safe as a file name, and 12 digits of hash that make it unique."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", readable)[-_SLUG_LENGTH:].strip("-.")
-    return f"{slug or 'scan'}-{_keyed_hash(identity)[:12]}"
+    return f"{slug or 'scan'}-{keyed_hash(identity)[:12]}"
 
 
-def _keyed_hash(identity: str) -> str:
+def keyed_hash(identity: str) -> str:
+    """Return 16 hexadecimal digits that stand for a UID or a path, and do not lead back to it."""
+    return keyed_digest(identity)[:8].hex()
+
+
+def keyed_digest(identity: str) -> bytes:
+    """Return the same as 32 bytes, for what there may be billions of."""
     key = os.environ.get("ZSAD_ID_KEY", "").encode()
-    return hmac.new(key, identity.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    return hmac.digest(key, identity.encode("utf-8", "surrogateescape"), "sha256")
 
 
-def _printable(path: str) -> str:
-    """Replace what a file system allows in a name and UTF-8 does not."""
+def printable(path: str) -> str:
+    """Return a path without what a file system allows in a name and UTF-8 does not."""
     return path.encode("utf-8", "replace").decode()

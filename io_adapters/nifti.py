@@ -9,9 +9,17 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 
-from io_adapters import bids, planes, storage, windows
+from io_adapters import bids, planes, sniff, storage, windows
 from io_adapters.parsers import guarded
-from io_adapters.scan import Geometry, Plane, Scan, ScanRef, UnreadableError, UnsupportedError
+from io_adapters.scan import (
+    Geometry,
+    Kind,
+    Plane,
+    Scan,
+    ScanRef,
+    UnreadableError,
+    UnsupportedError,
+)
 
 _GIB = 2**30
 _MAX_BYTES = 8 * _GIB
@@ -43,13 +51,14 @@ def read_nifti(ref: ScanRef, plane: Plane) -> Scan:
         plane: Which planes become slices.
 
     Raises:
-        UnreadableError: the file is cut short or broken.
+        UnreadableError: the file is cut short, broken, or no NIfTI or MGH file.
         UnsupportedError: it has two, five or more dimensions, colours or complex values, its
             voxels are in a file of their own, or it is larger than memory allows.
     """
     _check_size(ref.files[0].size if ref.files else 0)
-    content = storage.read_bytes(ref.uri)
+    content = storage.read_single(ref)
     with guarded("the NIfTI file"):
+        sniff.check_kind(Kind.NIFTI, ref.uri, content)
         image = _open(content)
         affine = np.asarray(image.affine, dtype=np.float64)
         flags = _geometry_flags(image)

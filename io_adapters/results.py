@@ -1,60 +1,39 @@
 """The output layout: commit a scan, find what is committed, finish a run.
 
-    OUT/run.json  scores.parquet  studies.csv  failures.csv  report/index.html
+    OUT/run.json  scores.parquet  studies.csv  failures.csv  report/index.html  catalogue.parquet
     OUT/scans/<study>/<scan>/  map.nii.gz | map.tiff   overlay.png   *.dcm   scan.json
+    OUT/runs/<time>/           run.json, tables and index.html of what one run added
 
 `scan.json` is the commit: a scan's folder without it is not a result. Everything is named after
-the scan, so that writing twice changes nothing.
+the scan, so that writing twice changes nothing. The tables hold all results that ever came here.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from io_adapters import storage
-from io_adapters.report.page import render_report
-from io_adapters.scan import Failure, ScanRef
+from io_adapters.prefetch import map_ordered
+from io_adapters.report.page import Ranking, render_report
+from io_adapters.scan import Failure, FileRef, ScanRef
+from io_adapters.tables import (
+    FAILURES,
+    SCORES,
+    STUDIES,
+    Record,
+    encode_failures,
+    encode_scores,
+    encode_studies,
+    read_failures,
+    read_scores,
+)
 
 COMMIT = "scan.json"
-Record = dict[str, Any]
-"""What `scan.json` holds, and a row of `scores.parquet`."""
-
-SCORES_SCHEMA = pa.schema(
-    [
-        pa.field("study_id", pa.string(), nullable=False),
-        pa.field("scan_id", pa.string(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("modality", pa.string()),
-        pa.field("domain", pa.string(), nullable=False),
-        pa.field("class_name", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("shape", pa.list_(pa.int32())),
-        pa.field("spacing_mm", pa.list_(pa.float64())),
-        pa.field("n_slices", pa.int32()),
-        pa.field("n_scored", pa.int32()),
-        pa.field("score", pa.float64()),
-        pa.field("top_slice", pa.int32()),
-        pa.field("slice_scores", pa.list_(pa.float64())),
-        pa.field("p_value", pa.float64()),
-        pa.field("flagged", pa.bool_()),
-        pa.field("flags", pa.list_(pa.string())),
-        pa.field("map", pa.string()),
-        pa.field("overlay", pa.string()),
-        pa.field("fingerprint", pa.string(), nullable=False),
-    ]
-)
-STUDY_COLUMNS = ("study_id", "label", "score", "n_scans", "kinds", "worst_scan")
-FAILURE_COLUMNS = ("uri", "stage", "error_class", "message", "scan_id")
+RUN = "run.json"
+PAGE = "index.html"
 
 
 def fingerprint(ref: ScanRef, settings: Mapping[str, Any]) -> str:
@@ -80,69 +59,83 @@ def commit_scan(output: str, folder: str, record: Record, files: Mapping[str, by
     storage.put_folder(storage.join(output, folder), {**files, COMMIT: content}, commit=COMMIT)
 
 
-def committed_scans(output: str) -> dict[str, Record]:
-    """Return the records of all committed scans by scan id; a broken record is no commit."""
-    root = storage.join(output, "scans")
-    if not storage.exists(root):
-        return {}
-    commits = [file.uri for file in storage.list_files(root) if file.uri.endswith(f"/{COMMIT}")]
-    with ThreadPoolExecutor(max_workers=16) as pool:
-        records = [record for record in pool.map(_read_record, commits) if record]
-    return {record["scan_id"]: record for record in records}
+def retract_scan(output: str, record: Record) -> None:
+    """Remove a result: its scan has changed, and could not be scored again."""
+    storage.delete_folder(storage.join(output, record_folder(record)))
+
+
+def earlier_records(output: str) -> Iterator[Record]:
+    """Yield the results that earlier runs left; where a scan comes twice, the later one counts.
+
+    They are in the table of the last run that ended. What a run committed that was cut off is newer
+    than the table, and looked for in the folders of scans; a broken record is no commit.
+    """
+    table = _file(storage.join(output, SCORES))
+    if table:
+        yield from read_scores(table.uri)
+    run, root = read_run(output), storage.join(output, "scans")
+    if run and not run.get("finished") and storage.exists(root):
+        since = (table.modified if table else None) or 0.0
+        commits = (
+            file.uri
+            for file in storage.list_files(root)
+            if file.uri.endswith(f"/{COMMIT}") and (file.modified is None or file.modified >= since)
+        )
+        yield from filter(None, map_ordered(_read_record, commits, threads=16, ahead=64))
+
+
+def earlier_failures(output: str) -> list[Failure]:
+    """Return the failures that the last run left."""
+    uri = storage.join(output, FAILURES)
+    return read_failures(uri) if storage.exists(uri) else []
+
+
+def write_tables(
+    folder: str,
+    records: Iterable[Record],
+    studies: Iterable[Mapping[str, Any]],
+    failures: Iterable[Failure],
+) -> None:
+    """Write the three tables; rows come in the order that they are to have."""
+    for name, content in (
+        (SCORES, encode_scores(records)),
+        (STUDIES, encode_studies(studies)),
+        (FAILURES, encode_failures(failures)),
+    ):
+        storage.put_bytes(storage.join(folder, name), content)
+
+
+def write_report(
+    folder: str, run: Mapping[str, Any], ranking: Ranking, *, of_this_run: bool
+) -> str:
+    """Write the report on all results, or on what one run added; returns the URI of its page.
+
+    Args:
+        folder: OUT, or OUT/runs/<time>.
+        run: What `run.json` will hold.
+        ranking: What there is to report.
+        of_this_run: Which of the two it is.
+    """
+    output, tables, page = ("../../", "", PAGE) if of_this_run else ("../", "../", f"report/{PAGE}")
+    uri = storage.join(folder, page)
+    storage.put_bytes(uri, render_report(run, ranking, output=output, tables=tables).encode())
+    return uri
 
 
 def read_run(output: str) -> dict[str, Any] | None:
     """Return the `run.json` of an earlier run, None where there is none."""
-    uri = storage.join(output, "run.json")
+    uri = storage.join(output, RUN)
     return json.loads(storage.read_bytes(uri)) if storage.exists(uri) else None
 
 
-def write_run(output: str, run: Mapping[str, Any]) -> None:
+def write_run(folder: str, run: Mapping[str, Any]) -> None:
     """Write `run.json`."""
     content = json.dumps(run, indent=1, default=str, allow_nan=False).encode()
-    storage.put_bytes(storage.join(output, "run.json"), content)
+    storage.put_bytes(storage.join(folder, RUN), content)
 
 
-def write_tables(
-    output: str, run: Mapping[str, Any], records: Sequence[Record], failures: Sequence[Failure]
-) -> str:
-    """Write the tables and the report of a run; returns the URI of the report's page."""
-    ranked = sorted(records, key=_most_anomalous_first)
-    studies = rank_studies(ranked)
-    failed = [{name: getattr(f, name) for name in FAILURE_COLUMNS} for f in failures]
-    page = render_report(dict(run), studies, ranked, failed)
-    outputs = {
-        "scores.parquet": _parquet(ranked),
-        "studies.csv": _csv(STUDY_COLUMNS, [s | {"kinds": " ".join(s["kinds"])} for s in studies]),
-        "failures.csv": _csv(FAILURE_COLUMNS, failed),
-        "report/index.html": page.encode(),
-    }
-    for name, content in outputs.items():
-        storage.put_bytes(storage.join(output, name), content)
-    return storage.join(output, "report/index.html")
-
-
-def rank_studies(ranked: Sequence[Record]) -> list[dict[str, Any]]:
-    """Group ranked scans into studies, most anomalous first; a study scores as its worst scan."""
-    studies: dict[str, list[Record]] = {}
-    for record in ranked:
-        studies.setdefault(record["study_id"], []).append(record)
-    return [
-        {
-            "study_id": study_id,
-            "label": scans[0]["label"] if len(scans) == 1 else study_id,
-            "score": scans[0]["score"],
-            "n_scans": len(scans),
-            "kinds": sorted({scan["kind"] for scan in scans}),
-            "worst_scan": scans[0]["scan_id"],
-        }
-        for study_id, scans in studies.items()
-    ]
-
-
-def _most_anomalous_first(record: Record) -> tuple[bool, float, str]:
-    score = record["score"]
-    return score is None, -(score or 0.0), record["scan_id"]
+def _file(uri: str) -> FileRef | None:
+    return next(storage.list_files(uri)) if storage.exists(uri) else None
 
 
 def _read_record(uri: str) -> Record | None:
@@ -151,17 +144,3 @@ def _read_record(uri: str) -> Record | None:
         return record if "fingerprint" in record else None
     except (OSError, ValueError):
         return None
-
-
-def _parquet(records: Sequence[Record]) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(records), schema=SCORES_SCHEMA), buffer)
-    return buffer.getvalue()
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue().encode()

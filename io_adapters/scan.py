@@ -62,6 +62,10 @@ class UnsupportedError(ScanError):
     """A valid file whose content we do not handle, and do not guess at."""
 
 
+class StorageError(ScanError):
+    """A store refused or failed a request; the message names the bucket, never a credential."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileRef:
     """One file or object, and what tells this version of it from the next without reading it."""
@@ -71,6 +75,8 @@ class FileRef:
     """Bytes; 0 for an instance of a PACS, which does not tell before it delivers."""
     version: str
     """ETag of an object, modification time of a local file, UID of an instance of a PACS."""
+    modified: float | None = None
+    """When it was last written, in seconds since the epoch; None where its store does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

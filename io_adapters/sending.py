@@ -15,8 +15,9 @@ from pathlib import PurePosixPath
 
 from io_adapters import dicomweb, storage
 from io_adapters.dicomweb_uri import host_of
-from io_adapters.results import Record, record_folder
+from io_adapters.results import record_folder
 from io_adapters.scan import Failure, ScanError, Stage, UnreadableError
+from io_adapters.tables import Record
 
 SENT = "sent.json"
 GIVE_UP_AFTER = 10

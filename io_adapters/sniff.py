@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import PurePosixPath
 
-from io_adapters.scan import Kind
+from io_adapters.scan import Kind, UnreadableError
 
 HEAD_BYTES = 32 * 1024
 """What is read of a file to recognise it; holds the DICOM attributes we group by, as a rule."""
@@ -27,6 +28,7 @@ _SIGNATURES = (
     b"II+\0",
     b"MM\0+",
 )
+_KINDS = {Kind.DICOM: "DICOM", Kind.NIFTI: "NIfTI or MGH", Kind.IMAGE: "an image"}
 _OTHERS = {
     b"%PDF": "a PDF document",
     b"PK\x03\x04": "a ZIP archive",
@@ -54,10 +56,44 @@ def sniff(head: bytes) -> Kind | None:
     return Kind.NIFTI if _is_nifti(volume) or _is_mgh(volume) else None
 
 
+def kind_named(uri: str) -> Kind | None:
+    """Return the kind of scan that a file's name promises, None for DICOM and for no promise.
+
+    DICOM files are looked into anyway, to learn which belong together.
+    """
+    ending = suffix(PurePosixPath(uri).name)
+    if ending in IMAGE_SUFFIXES:
+        return Kind.IMAGE
+    return Kind.NIFTI if ending in NIFTI_SUFFIXES else None
+
+
+def check_kind(kind: Kind, uri: str, content: bytes) -> None:
+    """Check that a file is of the kind that it was taken for, maybe by its name alone.
+
+    Raises:
+        UnreadableError: it is of another.
+    """
+    head = content[:HEAD_BYTES]
+    if sniff(head) is not kind:
+        raise UnreadableError(mismatch(uri, head))
+
+
+def mismatch(uri: str, head: bytes) -> str:
+    """Say what a file holds, and what its name promises if that is something else."""
+    ending = suffix(PurePosixPath(uri).name)
+    content = f"the content is {describe(head)}"
+    if ending not in IMAGE_SUFFIXES | NIFTI_SUFFIXES | DICOM_SUFFIXES:
+        return content
+    remedy = "; rename it" if sniff(head) else ""
+    return f"named {ending}, but {content}{remedy}"
+
+
 def describe(head: bytes) -> str:
-    """Return in words what a file that is no scan holds."""
+    """Return in words what a file holds."""
     if not head:
         return "empty"
+    if kind := sniff(head):
+        return _KINDS[kind]
     for signature, words in _OTHERS.items():
         if head.startswith(signature):
             return words

@@ -10,16 +10,38 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from io_adapters import dicomweb
+from io_adapters import dicomweb, object_store
 from io_adapters.dicomweb_uri import is_pacs
+from io_adapters.fsspec_store import file_ref, walk
+from io_adapters.object_store import open_store
 from io_adapters.prefetch import map_ordered
-from io_adapters.scan import FileRef
+from io_adapters.scan import FileRef, ScanRef, StorageError, UnreadableError
+
+__all__ = [
+    "StorageError",
+    "absolute",
+    "delete_folder",
+    "exists",
+    "is_local",
+    "join",
+    "list_files",
+    "put_bytes",
+    "put_folder",
+    "read_all",
+    "read_bytes",
+    "read_file",
+    "read_head",
+    "read_single",
+]
+
+GETS_AT_ONCE = 16
+"""As many as keep one core busy over a network that answers within 40 ms."""
 
 
 def absolute(uri: str) -> str:
@@ -40,77 +62,120 @@ def join(uri: str, *parts: str) -> str:
 
 
 def list_files(uri: str) -> Iterator[FileRef]:
-    """Yield every file at or below a URI, folder by folder in name order; hidden ones left out.
+    """Yield every file at or below a URI, hidden ones left out, always in the same order.
+
+    On a disk that is folder by folder in name order, in S3 the order of keys. A bucket is listed
+    page by page, while the files are used.
 
     Raises:
         FileNotFoundError: nothing is there.
+        StorageError: an object store refuses or fails the request.
     """
-    fs, root = _open_fs(uri)
-    if fs.isfile(root):
-        yield _file_ref(fs, root, fs.info(root))
+    if not is_local(uri):
+        yield from open_store(uri).list_files(uri)
         return
-    if not fs.isdir(root):
+    root = Path(_local_path(uri)).absolute()
+    fs = fsspec.filesystem("file")
+    if root.is_file():
+        yield file_ref(str(root), fs.info(str(root)))
+    elif root.is_dir():
+        for path, info in walk(_list_folder, str(root)):
+            yield file_ref(path, info)
+    else:
         raise FileNotFoundError(f"no file or folder at {uri}")
-    for folder, subfolders, files in fs.walk(root, detail=True):
-        for name in sorted(subfolders):  # walk visits what is left here, in the order it is left
-            entry = subfolders.pop(name)
-            if not name.startswith("."):
-                subfolders[name] = entry
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield _file_ref(fs, f"{folder.rstrip('/')}/{name}", files[name])
 
 
 def read_bytes(uri: str) -> bytes:
     """Return the whole content of one file, in one request.
 
     Raises:
-        OSError: it is not there or cannot be read.
-        ScanError: a PACS does not deliver it.
+        OSError: it is not there, or a disk cannot read it.
+        ScanError: an object store or a PACS does not deliver it.
     """
     if is_pacs(uri):
         return dicomweb.retrieve(uri)
-    if is_local(uri):  # fsspec takes a third longer, and series have many files
+    if is_local(uri):
         return Path(_local_path(uri)).read_bytes()
-    fs, path = _open_fs(uri)
-    return bytes(fs.cat_file(path))
+    return open_store(uri).read(uri)
 
 
-def read_all(uris: Sequence[str]) -> Iterator[bytes]:
+def read_file(file: FileRef) -> bytes:
+    """Return the content of a file, which is still what was listed.
+
+    Its size is compared, and in S3 its ETag; a file of no known size is not checked.
+
+    Raises:
+        OSError: it is not there, or a disk cannot read it.
+        UnreadableError: it has changed since it was listed.
+        ScanError: an object store or a PACS does not deliver it.
+    """
+    if is_local(file.uri) or is_pacs(file.uri) or not file.size:
+        content = read_bytes(file.uri)
+    else:
+        content = open_store(file.uri).read(file.uri, version=file.version)
+    if file.size and len(content) != file.size:
+        raise UnreadableError(
+            f"it has changed since it was listed, from {file.size} to {len(content)} bytes: "
+            "run again"
+        )
+    return content
+
+
+def read_single(ref: ScanRef) -> bytes:
+    """Return the content of a scan that is one file; without a `FileRef` nothing is checked.
+
+    Raises:
+        OSError: it is not there, or a disk cannot read it.
+        ScanError: it has changed since it was listed, or is not delivered.
+    """
+    return read_file(ref.files[0]) if ref.files else read_bytes(ref.uri)
+
+
+def read_all(files: Sequence[FileRef]) -> Iterator[bytes]:
     """Yield the content of files, in order; those of a network are asked for ahead of their turn.
 
     A local disk answers sooner than a thread that waits for it.
 
     Raises:
-        OSError: one is not there or cannot be read, when its turn comes.
-        ScanError: a PACS does not deliver it.
+        OSError: one is not there, or a disk cannot read it, when its turn comes.
+        ScanError: one has changed since it was listed, or is not delivered.
     """
-    if all(is_local(uri) for uri in uris):
-        return map(read_bytes, uris)
-    return map_ordered(read_bytes, uris, ahead=16)
+    if all(is_local(file.uri) for file in files):
+        return map(read_file, files)
+    return map_ordered(read_file, files, threads=GETS_AT_ONCE)
 
 
 def read_head(uri: str, size: int) -> bytes:
     """Return at most the first `size` bytes of a file.
 
     Raises:
-        OSError: it is not there or cannot be read.
+        OSError: it is not there, or a disk cannot read it.
+        StorageError: an object store does not deliver it.
     """
-    fs, path = _open_fs(uri)
-    return bytes(fs.cat_file(path, start=0, end=size))
+    if not is_local(uri):
+        return open_store(uri).read_head(uri, size)
+    with Path(_local_path(uri)).open("rb") as file:
+        return file.read(size)
 
 
 def exists(uri: str) -> bool:
-    """Tell whether a file or folder is there."""
-    fs, path = _open_fs(uri)
-    return bool(fs.exists(path))
+    """Tell whether a file or folder is there.
+
+    Raises:
+        StorageError: an object store refuses or fails the request.
+    """
+    return Path(_local_path(uri)).exists() if is_local(uri) else open_store(uri).exists(uri)
 
 
 def put_bytes(uri: str, content: bytes) -> None:
-    """Write one file so that a reader sees the old content or the new one, never a part."""
+    """Write one file so that a reader sees the old content or the new one, never a part.
+
+    Raises:
+        OSError: a disk cannot write it.
+        StorageError: an object store refuses or fails the request.
+    """
     if not is_local(uri):
-        fs, path = _open_fs(uri)
-        fs.pipe_file(path, content)
+        open_store(uri).put(uri, content)
         return
     target = Path(_local_path(uri))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,13 +189,15 @@ def put_folder(uri: str, files: Mapping[str, bytes], *, commit: str) -> None:
 
     On a local disk the folder appears under its name at once. In an object store the objects
     appear one by one, so a reader trusts the folder only when `commit` is there.
+
+    Raises:
+        OSError: a disk cannot write it.
+        StorageError: an object store refuses or fails a request.
     """
     if commit not in files:
         raise ValueError(f"the commit file {commit!r} is not among {sorted(files)}")
     if not is_local(uri):
-        delete_folder(uri)
-        for name in sorted(files, key=lambda name: name == commit):
-            put_bytes(join(uri, name), files[name])
+        object_store.put_folder(uri, files, commit=commit)
         return
     target = Path(_local_path(uri))
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
@@ -142,24 +209,25 @@ def put_folder(uri: str, files: Mapping[str, bytes], *, commit: str) -> None:
 
 
 def delete_folder(uri: str) -> None:
-    """Remove a folder and all below it, if it is there."""
-    fs, path = _open_fs(uri)
+    """Remove a folder and all below it, if it is there.
+
+    Raises:
+        StorageError: an object store refuses or fails a request.
+    """
     if is_local(uri):
-        shutil.rmtree(path, ignore_errors=True)
-    elif fs.exists(path):
-        fs.rm(path, recursive=True)
-
-
-def _open_fs(uri: str) -> tuple[Any, str]:
-    fs, path = fsspec.core.url_to_fs(uri)
-    return fs, str(path)
+        shutil.rmtree(_local_path(uri), ignore_errors=True)
+    else:
+        object_store.delete_folder(uri)
 
 
 def _local_path(uri: str) -> str:
     return uri.removeprefix("file://")
 
 
-def _file_ref(fs: Any, path: str, info: Mapping[str, Any]) -> FileRef:
-    version = info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")
-    uri = path if "file" in fs.protocol else str(fs.unstrip_protocol(path))
-    return FileRef(uri=uri, size=int(info["size"]), version=str(version).strip('"'))
+def _list_folder(path: str) -> Iterable[Mapping[str, Any]]:
+    """Return fsspec's info of what is in a local folder; of one that is closed to us, nothing."""
+    try:
+        entries: Iterable[Mapping[str, Any]] = fsspec.filesystem("file").ls(path, detail=True)
+        return entries
+    except PermissionError:
+        return ()

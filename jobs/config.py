@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from io_adapters.scan import Kind, Plane
 from io_adapters.storage import absolute
 from io_adapters.windows import AUTO, CT_PRESETS, parse_choice
 from jobs.model import PRECISIONS
+from jobs.placement import Wanted
 from jobs.settings import ConfigError, gather, rooted
+from jobs.since import parse_since
 from zsad.backbone import is_file
 from zsad.detectors import DETECTORS, Domain
 from zsad.weights import embedded
@@ -58,10 +61,19 @@ class ScoreConfig:
     """Slices that go through the model at once."""
     workers: int | None = None
     """Processes that score, each with a detector of its own; None: one a GPU, or one a machine."""
+    cpus_per_worker: int | None = None
+    """None: without GPUs all that a machine has, or its share; with them, what reading leaves."""
+    gpus_per_worker: float | None = None
+    """None: 1 where there are GPUs. 0.5: two workers share one. 0: GPUs are not used."""
+    no_progress_timeout: float = 3 * 3600.0
+    """Seconds without a scan that ends, after which a run gives up: the default is three times what
+    the largest volume we know needs on a CPU (500 slices of ViT-L at 518 px, 7 s each)."""
     keep_ids: bool = False
     """Whether medical scans keep their paths as names, instead of keyed hashes."""
     bids_output: str | None = None
     """Folder of a BIDS derivatives dataset, for the maps of inputs that are BIDS."""
+    since: datetime | None = None
+    """Score only scans of which a file was modified then or later."""
     limit: int | None = None
     """Score only the first N scans."""
     dry_run: bool = False
@@ -78,12 +90,7 @@ class ScoreConfig:
             raise ConfigError(f"--detector {self.detector}: there are {', '.join(DETECTORS)}")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
-        if self.batch_size < 1:
-            raise ConfigError(f"--batch-size {self.batch_size}: must be at least 1")
-        for name in ("limit", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name} {value}: must be at least 1")
+        self._check_numbers()
         try:
             parse_choice(self.window)
         except ValueError as error:
@@ -92,10 +99,33 @@ class ScoreConfig:
             raise ConfigError("--class-name and --class-from exclude each other")
         if self.class_from == "folder" and any(map(is_pacs, self.input)):
             raise ConfigError("--class-from folder: a PACS has no folders; use --class-name")
+        if self.since and any(map(is_pacs, self.input)):
+            raise ConfigError(
+                f"--since {self.since:%Y-%m-%dT%H:%M}: a PACS takes "
+                f"?StudyDate={self.since:%Y%m%d}- at the end of --input instead"
+            )
         if self.bids_output == self.output:
             raise ConfigError(
                 f"--bids-output {self.bids_output}: choose another folder than --output"
             )
+
+    def _check_numbers(self) -> None:
+        for name in ("batch_size", "limit", "workers", "cpus_per_worker", "no_progress_timeout"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+        gpus = self.gpus_per_worker
+        if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+            raise ConfigError(f"--gpus-per-worker {gpus:g}: a part of one, or whole ones")
+
+    @property
+    def wanted(self) -> Wanted:
+        """What was asked for of the cluster."""
+        return Wanted(
+            workers=self.workers,
+            cpus_per_worker=self.cpus_per_worker,
+            gpus_per_worker=self.gpus_per_worker,
+        )
 
     def domain_of(self, kind: Kind) -> Domain:
         """Return the domain that scans of a kind belong to."""
@@ -106,7 +136,8 @@ class ScoreConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for `run.json`; a query of a PACS without what names a patient."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"input": tuple(map(shown, self.input))}
+        since = self.since and self.since.isoformat(timespec="seconds")
+        return values | {"input": tuple(map(shown, self.input)), "since": since}
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
@@ -128,6 +159,8 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     settings["output"], settings["send_to"] = _split_outputs(settings["output"])
     if settings.get("bids_output"):
         settings["bids_output"] = rooted(settings["bids_output"], "bids-output")
+    if settings.get("since") is not None:
+        settings["since"] = parse_since(str(settings["since"]), datetime.now(UTC))
     if settings["checkpoint"] not in embedded():
         settings["checkpoint"] = absolute(settings["checkpoint"])
     clip = settings.get("clip")
@@ -188,6 +221,7 @@ _OUTPUT_HELP = (
     "results are sent to"
 )
 _WINDOW_HELP = f"CT window: auto, {', '.join(CT_PRESETS)}; or what is black and white (auto)"
+_NO_PROGRESS_HELP = "give up after so long without a scan that ends (10800)"
 _CHECKPOINT_HELP = "trained weights: .safetensors, official ones, or an embedded model's name"
 
 
@@ -215,8 +249,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
     add("--batch-size", type=int, metavar="N", help="slices through the model at once (8)")
     add("--workers", type=int, metavar="N", help="processes that score (one a GPU or machine)")
+    add("--cpus-per-worker", type=int, metavar="N", help="CPUs of each (all that are there)")
+    add("--gpus-per-worker", type=float, metavar="N", help="GPUs of each, 0.5 to share one (1)")
+    add("--no-progress-timeout", type=float, metavar="SECONDS", help=_NO_PROGRESS_HELP)
     add("--keep-ids", action="store_true", help="name medical scans by path, not by keyed hash")
     add("--bids-output", metavar="URI", help="folder of BIDS derivatives, for inputs that are BIDS")
+    add("--since", metavar="TIME|AGO", help="only what changed: 2026-01-31, 2026-01-31T02:00, 24h")
     add("--limit", type=int, metavar="N", help="score only the first N scans")
     add("--dry-run", action="store_true", help="list what would be read and scored, and stop")
     add("--config", metavar="FILE.yaml", help="the same settings as YAML; the command line wins")

@@ -6,7 +6,7 @@ have theirs too, and a GPU never waits for compression.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import ray
@@ -14,8 +14,7 @@ from ray.exceptions import RayError
 
 from io_adapters import bids
 from io_adapters.bids_derivatives import Derivatives, ForeignDatasetError, target
-from io_adapters.results import Record
-from io_adapters.scan import ScanRef
+from io_adapters.tables import Record
 from jobs.cluster import RunError, connect
 from jobs.config import ScoreConfig
 from jobs.settings import ConfigError
@@ -24,14 +23,22 @@ _FIELDS = ("scan_id", "score", "fingerprint", "map")
 """What a task needs of a record."""
 
 
-def check_derivatives(config: ScoreConfig, refs: Iterable[ScanRef]) -> None:
+def has_derivatives(uri: str) -> bool:
+    """Tell whether BIDS has derivatives for what is at a URI."""
+    return bool(target(uri, keep_ids=True))
+
+
+def check_derivatives(config: ScoreConfig, uris: Collection[str]) -> None:
     """Make sure, before anything is scored, that there can be derivatives.
+
+    Args:
+        config: with a `bids_output`.
+        uris: of the scans that have some.
 
     Raises:
         ConfigError: no scan, or scans of several datasets, would have any; two would have the
             same; or the folder holds another dataset.
     """
-    uris = [ref.uri for ref in refs if target(ref.uri, keep_ids=True)]
     option = f"--bids-output {config.bids_output}"
     if not uris:
         raise ConfigError(f"{option}: no input is an anat, func or dwi volume named as in BIDS")
@@ -47,29 +54,24 @@ def check_derivatives(config: ScoreConfig, refs: Iterable[ScanRef]) -> None:
 
 
 def write_derivatives(
-    config: ScoreConfig,
-    refs: Iterable[ScanRef],
-    records: Iterable[Record],
-    *,
-    heat: tuple[float, float],
+    config: ScoreConfig, records: Iterable[Record], *, heat: tuple[float, float]
 ) -> None:
     """Write the derivatives of committed scans; those that are there already stay.
 
     Args:
         config: with a `bids_output`.
-        refs: all scans; those for which BIDS has no derivatives are passed over.
-        records: of the committed ones.
+        records: of the run's scans; those for which BIDS has no derivatives are passed over.
         heat: the model's.
 
     Raises:
         RunError: a map cannot be read, or a derivative not written.
     """
-    by_id = {record["scan_id"]: record for record in records}
-    todo = [
-        (ref.uri, {name: by_id[ref.scan_id][name] for name in _FIELDS})
-        for ref in refs
-        if ref.scan_id in by_id and target(ref.uri, keep_ids=True)
-    ]
+    todo, others = [], 0
+    for record in records:
+        if has_derivatives(record["uri"]):
+            todo.append((record["uri"], {name: record[name] for name in _FIELDS}))
+        else:
+            others += 1
     derivatives = _derivatives(config, heat)
     connect()
     try:
@@ -86,7 +88,7 @@ def write_derivatives(
         ) from error
     print(
         f"BIDS derivatives: {len(todo)} scans, {written} of them new, at {config.bids_output}; "
-        f"{len(by_id) - len(todo)} scans have none"
+        f"{others} scans have none"
     )
 
 

@@ -27,6 +27,7 @@ from ray.exceptions import RayError
 
 from io_adapters import storage
 from io_adapters.datasets import DatasetError, LabelledImage, read_labelled
+from io_adapters.scan import StorageError
 from jobs.cluster import RunError, connect
 from jobs.evaluation.config import EvaluateConfig, parse_config
 from jobs.evaluation.published import PUBLISHED
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, WeightsError, DatasetError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    except RunError as error:
+    except (RunError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:

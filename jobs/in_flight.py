@@ -1,4 +1,4 @@
-"""A decoded scan on its way through the scoring actor, and the planes it is scored in."""
+"""A decoded scan on its way through the stages, and the planes it is scored in."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ScanInFlight:
 
     ref: ScanRef
     meta: dict[str, Any]
-    """What `jobs.stages.read_row` says of the scan."""
+    """What `jobs.reading.read_row` says of the scan."""
     display: np.ndarray
     """uint8 (S, H, W, C): the scan as it is read."""
     views: list[View] = field(init=False)
@@ -59,6 +59,23 @@ class ScanInFlight:
             View(plane=plane.value, slices=regrid(slices, geometry, cut), geometry=cut)
             for plane, cut in sorted(cuts.items(), key=lambda item: item[1] is not geometry)
         ]
+
+    @property
+    def patch_maps(self) -> np.ndarray:
+        """Those of all views, one after the other, float32 (S, h, w)."""
+        return np.concatenate([view.patch_maps for view in self.views])
+
+    @property
+    def image_scores(self) -> np.ndarray:
+        """Those of all views, one after the other, float32 (S,)."""
+        return np.concatenate([view.image_scores for view in self.views])
+
+    def take_scores(self, patch_maps: np.ndarray, image_scores: np.ndarray) -> None:
+        """Give the views what another process read from `patch_maps` and `image_scores`."""
+        ends = np.cumsum([len(view.slices) for view in self.views])[:-1]
+        maps, scores = np.split(patch_maps, ends), np.split(image_scores, ends)
+        for view, its_maps, its_scores in zip(self.views, maps, scores, strict=True):
+            view.patch_maps, view.image_scores = its_maps, its_scores
 
     @property
     def domain(self) -> Domain:

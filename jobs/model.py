@@ -16,30 +16,41 @@ PRECISIONS = ("auto", "fp32", "bf16")
 class Model:
     """A detector, where and how precisely it runs, and the texts of the classes seen so far."""
 
-    def __init__(self, detector: Detector, *, precision: str, threads: int) -> None:
+    def __init__(
+        self, detector: Detector, *, precision: str, threads: int, on_gpu: bool = True
+    ) -> None:
         """Put a detector on this worker's GPU, or its CPU.
 
         Args:
             detector: in eval mode.
             precision: one of `PRECISIONS`; "auto" is bf16 on a GPU and fp32 on a CPU.
             threads: CPU threads of the model; Ray would leave torch with one.
+            on_gpu: whether to use the GPU that is seen; a worker that asked Ray for none sees all.
         """
         torch.set_num_threads(threads)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if on_gpu and torch.cuda.is_available() else "cpu")
         self.detector = detector
         self.detector.to(self.device)  # type: ignore[attr-defined]
-        on_gpu = self.device.type == "cuda"
-        self.bf16 = {"auto": on_gpu, "bf16": True, "fp32": False}[precision]
+        self.bf16 = {"auto": self.device.type == "cuda", "bf16": True, "fp32": False}[precision]
         self.texts: dict[str, ClassText] = {}
 
     @classmethod
-    def load(cls, checkpoint: str, *, clip: str | None, precision: str, threads: int) -> Model:
+    def load(
+        cls,
+        checkpoint: str,
+        *,
+        clip: str | None,
+        precision: str,
+        threads: int,
+        on_gpu: bool = True,
+    ) -> Model:
         """Load a checkpoint; arguments as those of `load_detector`, and above.
 
         Raises:
             WeightsError: something is missing, broken, or does not fit.
         """
-        return cls(load_detector(checkpoint, clip=clip)[0], precision=precision, threads=threads)
+        detector, _ = load_detector(checkpoint, clip=clip)
+        return cls(detector, precision=precision, threads=threads, on_gpu=on_gpu)
 
     @property
     def side(self) -> int:

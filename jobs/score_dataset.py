@@ -20,12 +20,14 @@ from collections.abc import Sequence
 
 from io_adapters.dicomweb import reach
 from io_adapters.dicomweb_uri import is_pacs
+from io_adapters.results import earlier_failures, earlier_records
 from io_adapters.scan import ScanError
 from jobs.cluster import RunError
 from jobs.config import ScoreConfig, parse_config
 from jobs.derivatives import write_derivatives
-from jobs.plan import make_plan
-from jobs.run import Run, check_method, describe_model
+from jobs.ledger import Ledger, State
+from jobs.plan import make_plan, run_settings
+from jobs.run import Run, check_method, check_output, describe_model
 from jobs.settings import ConfigError
 from zsad.backbone import WeightsError
 from zsad.checkpoints import Checkpoint
@@ -37,33 +39,46 @@ SCORED, RUN_FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     try:
-        config = parse_config(arguments)
-        model = check_model(config)  # first, because it is what is wrong most often
-        for archive in filter(is_pacs, (*config.input, *config.send_to)):
-            reach(archive)
-        plan = make_plan(config, model)
-        if config.dry_run:
-            print("\n".join(plan.lines()))
-            return SCORED
-        run = Run(config, model, plan)
-        run.score()
-        report = run.finish()
-        if config.bids_output:
-            refs = (ref for ref, _ in plan.scans)
-            write_derivatives(config, refs, run.records, heat=describe_model(model)["heat"])
+        return run_job(parse_config(arguments))
     except (ConfigError, WeightsError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
     except (RunError, ScanError) as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_FAILED
+    except OSError as error:  # without its path, which may be made of a patient's name
+        reason = error.strerror or type(error).__name__
+        print(f"error: {reason}: can --input be read, and --output be written?", file=sys.stderr)
+        return RUN_FAILED
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on where this one ended", file=sys.stderr)
         return RUN_FAILED
-    print(f"scored scans: {len(run.records)}, failed inputs: {run.failed}\nreport: {report}")
-    if unsent := len(run.failures) - run.failed:
-        print(f"results of {unsent} scans were not sent (failures.csv); run again to send them")
-    return SOME_FAILED if run.failures else SCORED
+
+
+def run_job(config: ScoreConfig) -> int:
+    """Plan, score, finish; returns the exit code of a run that came to its end."""
+    model = check_model(config)  # first, because it is what is wrong most often
+    settings = run_settings(config, model)
+    check_output(config, settings)
+    for archive in filter(is_pacs, (*config.input, *config.send_to)):
+        reach(archive)
+    with Ledger.open() as ledger:
+        ledger.remember(earlier_records(config.output), earlier_failures(config.output))
+        plan = make_plan(config, settings, ledger)
+        if config.dry_run:
+            print("\n".join(plan.lines()))
+            return SCORED
+        run = Run(config, model, plan, ledger)
+        run.score()
+        reports = run.finish()
+        if config.bids_output:
+            records = ledger.records(State.KEPT, State.SCORED)
+            write_derivatives(config, records, heat=describe_model(model)["heat"])
+        print(f"scored scans: {run.scored}, failed inputs: {run.failed}")
+        if run.unsent:
+            print(f"results of {run.unsent} scans were not sent (failures.csv); run again to send")
+        print("\n".join(f"report: {uri}" for uri in reports))
+        return SOME_FAILED if run.failed or run.unsent else SCORED
 
 
 def check_model(config: ScoreConfig) -> Checkpoint:

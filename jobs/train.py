@@ -19,6 +19,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from io_adapters.scan import StorageError
 from jobs.cluster import RunError
 from jobs.settings import ConfigError
 from jobs.training.config import parse_train_config
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
-    except RunError as error:
+    except (RunError, StorageError) as error:
         print(f"error: {error}", file=sys.stderr)
         return RUN_FAILED
     except KeyboardInterrupt:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ceph import Rgw, running_rgw
 from tiny import as_checkpoint, tiny_detector
 
 from zsad.checkpoints import save_checkpoint
@@ -16,3 +19,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_checkpoint(path, as_checkpoint(tiny_detector(), note="untrained"))
     return path
+
+
+@pytest.fixture(scope="session")
+def rgw() -> Iterator[Rgw]:
+    """An S3 server; what a test needs of it, it keeps in buckets of its own."""
+    with tempfile.TemporaryDirectory(prefix="rgw") as folder, running_rgw(Path(folder)) as server:
+        yield server

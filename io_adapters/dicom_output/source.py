@@ -14,7 +14,6 @@ from io_adapters.dicom_header import parse
 from io_adapters.dicom_output.findings import Source
 from io_adapters.dicom_output.series import derived_uid
 from io_adapters.parsers import guarded
-from io_adapters.prefetch import map_ordered
 from io_adapters.scan import FileRef, Geometry, UnsupportedError
 
 _REFERENCED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
@@ -52,11 +51,11 @@ def read_sources(frames: Sequence[tuple[FileRef, int]], thickness: float) -> lis
         UnreadableError: a file is broken, or storage does not deliver it.
         UnsupportedError: a file does not say what it is, so that nothing can refer to it.
     """
-    uris = list(dict.fromkeys(file.uri for file, _ in frames))
+    files = list(dict.fromkeys(file for file, _ in frames))
     headers = {}
     with guarded("a header of the series"):
-        for uri, content in zip(uris, map_ordered(storage.read_bytes, uris, ahead=16), strict=True):
-            headers[uri] = clean_header(parse(content), thickness)
+        for file, content in zip(files, storage.read_all(files), strict=True):
+            headers[file.uri] = clean_header(parse(content), thickness)
     return [Source(header=headers[file.uri], frame=frame) for file, frame in frames]
 
 

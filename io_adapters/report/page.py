@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from io_adapters.report.charts import (
     is_number,
     slice_bars,
 )
+from io_adapters.scan import Failure
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -96,45 +97,68 @@ class FailureView:
     error_class: str
 
 
-def render_report(
-    run: Row, studies: Sequence[Row], scans: Sequence[Row], failures: Sequence[Row]
-) -> str:
-    """Return the report as one HTML page, to be written to `OUT/report/index.html`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ranking:
+    """What a report is of; what only the first studies need is there only for them."""
+
+    kinds: Mapping[str, int]
+    """How many scans there are of each kind."""
+    medical: bool
+    """Whether any scan is."""
+    study_scores: np.ndarray
+    """float64 (studies,), NaN for a study without; in any order."""
+    studies: Sequence[Row]
+    """study_id, label, score, n_scans, kinds, worst_scan; the first `MAX_STUDIES`, worst first."""
+    scans: Sequence[Row]
+    """Of these studies, in any order: scan_id, study_id, label, kind, domain, class_name, uri,
+    modality, n_slices, n_scored, score, top_slice, slice_scores, shape, spacing_mm, flags, map,
+    overlay, p_value, flagged. `map` and `overlay` are paths below OUT. Slices count from 0."""
+    failures: Sequence[Failure]
+    """The first `MAX_FAILURES`, in the order of `failures.csv`."""
+    n_failures: int
+
+    @property
+    def n_scans(self) -> int:
+        """How many scans there are in all."""
+        return sum(self.kinds.values())
+
+
+def render_report(run: Row, ranking: Ranking, *, output: str, tables: str) -> str:
+    """Return a report as one HTML page.
 
     Args:
         run: What `run.json` holds: model, settings, versions, counts, started, finished, seconds,
             slices_per_second. `settings["input"]` is what was scanned (one URI or several);
             `settings["keep_ids"]` says that names of files may be shown.
-        studies: study_id, label, score, n_scans, kinds, worst_scan; in any order.
-        scans: scan_id, study_id, label, kind, domain, class_name, uri, modality, n_slices,
-            n_scored, score, top_slice, slice_scores, shape, spacing_mm, flags, map, overlay,
-            p_value, flagged; in any order. `map` and `overlay` are paths below OUT. Slices count
-            from 0.
-        failures: uri, stage, error_class, message, scan_id; in the order of `failures.csv`.
+        ranking: What it is of.
+        output: Relative link from the page to OUT, ending in a slash.
+        tables: The same to the folder of `studies.csv`, `failures.csv` and `run.json`.
     """
-    ranked = sorted(studies, key=_worst_first)
-    open_paths = _may_show_paths(run, scans)
-    scale = Scale.of(study["score"] for study in studies)
-    views = _study_views(ranked[:MAX_STUDIES], scans, scale)
+    open_paths = _may_show_paths(run, ranking)
+    scale = Scale.of(ranking.study_scores)
+    views = _study_views(ranking, scale, output)
     return _template().render(
         run=run,
         note=run["model"].get("note"),
         source=_setting(run["settings"]["input"]) if open_paths else None,
-        kind_counts=Counter(KIND_NAMES[scan["kind"]] for scan in scans).most_common(),
+        kind_counts=[
+            (KIND_NAMES[kind], count) for kind, count in Counter(ranking.kinds).most_common()
+        ],
         kinds=sorted({kind for view in views for kind in view.kinds}),
         classes=sorted({name for view in views for name in view.classes}),
         studies=views,
-        n_studies=len(studies),
-        n_scans=len(scans),
+        n_studies=len(ranking.study_scores),
+        n_scans=ranking.n_scans,
         scale=scale,
-        histogram=histogram_path((study["score"] for study in studies), scale),
+        histogram=histogram_path(ranking.study_scores, scale),
         failures=[
             _failure_view(number, failure, open_paths=open_paths, keep_ids=_keep_ids(run))
-            for number, failure in enumerate(failures[:MAX_FAILURES], start=1)
+            for number, failure in enumerate(ranking.failures, start=1)
         ],
-        n_failures=len(failures),
+        n_failures=ranking.n_failures,
         ramp=_ramp_css(),
         provenance=_provenance(run, open_paths=open_paths),
+        tables=tables,
     )
 
 
@@ -195,28 +219,36 @@ def _keep_ids(run: Row) -> bool:
     return bool(run["settings"].get("keep_ids"))
 
 
-def _may_show_paths(run: Row, scans: Sequence[Row]) -> bool:
+def _may_show_paths(run: Row, ranking: Ranking) -> bool:
     """Say whether paths are harmless: nothing medical was seen, or the user asked for names.
 
     A run in which nothing could be read tells nothing about its input, so it shows no paths.
     """
-    return _keep_ids(run) or (bool(scans) and all(s["domain"] == "industrial" for s in scans))
+    return _keep_ids(run) or (ranking.n_scans > 0 and not ranking.medical)
 
 
-def _study_views(studies: Sequence[Row], scans: Iterable[Row], scale: Scale) -> list[StudyView]:
-    by_study: dict[str, list[Row]] = {study["study_id"]: [] for study in studies}
-    shown = [scan for scan in scans if scan["study_id"] in by_study]
-    for scan in sorted(shown, key=_worst_first):
+def _study_views(ranking: Ranking, scale: Scale, output: str) -> list[StudyView]:
+    by_study: dict[str, list[Row]] = {study["study_id"]: [] for study in ranking.studies}
+    for scan in sorted(ranking.scans, key=_worst_first):
         by_study[scan["study_id"]].append(scan)
-    slice_scale = Scale.of(score for scan in shown for score in scan["slice_scores"])
+    slice_scale = Scale.of(score for scan in ranking.scans for score in scan["slice_scores"])
     return [
-        _study_view(rank, study, by_study[study["study_id"]], scale, slice_scale)
-        for rank, study in enumerate(studies, start=1)
+        _study_view(
+            rank,
+            study,
+            by_study[study["study_id"]],
+            place=scale.place(study["score"]) if is_number(study["score"]) else None,
+            views=[
+                _scan_view(scan, slice_scale, output)
+                for scan in by_study[study["study_id"]][:MAX_SCANS_PER_STUDY]
+            ],
+        )
+        for rank, study in enumerate(ranking.studies, start=1)
     ]
 
 
 def _study_view(
-    rank: int, study: Row, scans: Sequence[Row], scale: Scale, slice_scale: Scale
+    rank: int, study: Row, scans: Sequence[Row], *, place: float | None, views: list[ScanView]
 ) -> StudyView:
     classes = sorted({scan["class_name"] for scan in scans if scan["class_name"]})
     words = [study["label"], *study["kinds"], *classes]
@@ -226,16 +258,16 @@ def _study_view(
         rank=rank,
         label=study["label"],
         score=study["score"],
-        place=scale.place(study["score"]) if is_number(study["score"]) else None,
+        place=place,
         kinds=list(study["kinds"]),
         classes=classes,
         search_text=" ".join(dict.fromkeys(words)).lower(),
         n_scans=study["n_scans"],
-        scans=[_scan_view(scan, slice_scale) for scan in scans[:MAX_SCANS_PER_STUDY]],
+        scans=views,
     )
 
 
-def _scan_view(scan: Row, slice_scale: Scale) -> ScanView:
+def _scan_view(scan: Row, slice_scale: Scale, output: str) -> ScanView:
     scores, folder = scan["slice_scores"], posixpath.dirname(scan["map"] or "")
     drawn = scan["n_slices"] > 1 and any(is_number(score) for score in scores)
     return ScanView(
@@ -247,9 +279,9 @@ def _scan_view(scan: Row, slice_scale: Scale) -> ScanView:
         bars=slice_bars(scores, scan["top_slice"], slice_scale) if drawn else None,
         n_slices=scan["n_slices"],
         top_slice=scan["top_slice"],
-        overlay=_link(scan["overlay"]),
-        map=_link(scan["map"]),
-        record=_link(folder and f"{folder}/scan.json"),
+        overlay=_link(output, scan["overlay"]),
+        map=_link(output, scan["map"]),
+        record=_link(output, folder and f"{folder}/scan.json"),
     )
 
 
@@ -272,20 +304,22 @@ def _facts(scan: Row) -> list[tuple[str, str]]:
     return [(term, text) for term, text in facts if text]
 
 
-def _failure_view(number: int, failure: Row, *, open_paths: bool, keep_ids: bool) -> FailureView:
-    uri = failure["uri"]
+def _failure_view(
+    number: int, failure: Failure, *, open_paths: bool, keep_ids: bool
+) -> FailureView:
+    uri = failure.uri
     name = posixpath.basename(uri.rstrip("/"))
     if keep_ids:
         file = name
     elif open_paths and posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES:
         file = uri
     else:
-        file = failure["scan_id"] or f"failures.csv, row {number}"
+        file = failure.scan_id or f"failures.csv, row {number}"
     return FailureView(
         file=file,
-        stage=STAGE_NAMES[failure["stage"]],
-        reason=failure["message"],
-        error_class=failure["error_class"],
+        stage=STAGE_NAMES[failure.stage],
+        reason=failure.message,
+        error_class=failure.error_class,
     )
 
 
@@ -315,9 +349,9 @@ def _plain(flag: str) -> str:
     return flag.replace("_", " ")
 
 
-def _link(path: str | None) -> str | None:
+def _link(output: str, path: str | None) -> str | None:
     """Return the link from the page to a file below OUT."""
-    return f"../{quote(path)}" if path else None
+    return f"{output}{quote(path)}" if path else None
 
 
 def _ramp_css() -> str:

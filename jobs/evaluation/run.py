@@ -26,8 +26,8 @@ from jobs.evaluation.config import EvaluateConfig, ScoreRule
 from jobs.evaluation.published import PUBLISHED, Judged, Published
 from jobs.evaluation.table import Row
 from jobs.model import Model
-from jobs.scoring import failure_from, failure_json
-from jobs.stages import IMAGES_PER_BLOCK
+from jobs.outcomes import failure_from, failure_json
+from jobs.rows import IMAGES_PER_BLOCK
 from zsad.checkpoints import Checkpoint
 from zsad.detectors import Domain
 from zsad.metrics import PixelCounts, rank_images

@@ -12,7 +12,8 @@ from ray.train import RunConfig, ScalingConfig, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
-from jobs.cluster import RunError, largest_share
+from jobs.cluster import RunError, machines
+from jobs.placement import largest_share
 from jobs.training.loop import TrainingJob
 from jobs.training.worker import run_worker
 
@@ -40,12 +41,13 @@ def fit(job: TrainingJob, take: Take) -> dict[str, Any]:
         RunError: training cannot go on, or there is no room for the workers.
     """
     config = job.config
-    resources = {"CPU": float(largest_share(config.workers, gpus=config.gpus_per_worker))}
-    if config.gpus_per_worker:
-        resources["GPU"] = config.gpus_per_worker
+    gpus = config.gpus_per_worker
+    resources = {"CPU": float(largest_share(machines(), config.workers, gpus=gpus))}
+    if gpus:
+        resources["GPU"] = gpus
     scaling = ScalingConfig(
         num_workers=config.workers,
-        use_gpu=config.gpus_per_worker > 0,
+        use_gpu=gpus > 0,
         resources_per_worker=resources,
     )
     for attempt in range(1, ATTEMPTS + 1):

@@ -10,8 +10,9 @@ import pytest
 from bids_dataset import IGNORED, SCANS, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from io_adapters import bids
+from io_adapters import bids, storage
 from io_adapters.discover import discover
 from io_adapters.naming import Naming
 from io_adapters.readers import read_scan
@@ -112,6 +113,24 @@ def test_scans_of_a_dataset_are_found_and_all_else_is_counted(dataset: Path) -> 
     refs, ignored = find(dataset)
     assert set(refs) == set(SCANS)
     assert ignored == Counter(IGNORED.values())
+
+
+@pytest.mark.parametrize("part", ["", "sub-01", "derivatives/x", "code"])
+def test_the_order_of_keys_finds_the_same_as_that_of_folders(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Object stores list code before the description that makes it code."""
+    root = write_dataset(tmp_path / "ds")
+    for name in ("code/a/figure.png", "code/figure.png", "code/code/x.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(root / name)
+    expected = find(root / part)
+    list_files = storage.list_files
+    monkeypatch.setattr(
+        storage, "list_files", lambda uri: sorted(list_files(uri), key=lambda file: file.uri)
+    )
+    assert find(root / part) == expected
+    assert expected[1]["BIDS code"] == (3 if part == "" else 0)
 
 
 def test_subject_and_session_make_the_study_and_the_suffix_the_modality(dataset: Path) -> None:

@@ -185,9 +185,9 @@ def cut_short(path: Path) -> None:
 
 
 def test_a_bad_file_is_left_out_and_leaves_a_gap(tmp_path: Path) -> None:
-    ref = files.write_files(tmp_path, make_series(volume()))
+    files.write_files(tmp_path, make_series(volume()))
     cut_short(tmp_path / "0002.dcm")
-    scan = read_scan(ref)
+    scan = read_scan(files.ref_of(Kind.DICOM, *sorted(tmp_path.iterdir())))
     assert scan.geometry is None and scan.flags == ("slice_lost_1", "missing_slices_1")
     np.testing.assert_array_equal(scan.pixels, np.delete(volume(), 2, axis=0))
 
@@ -195,10 +195,18 @@ def test_a_bad_file_is_left_out_and_leaves_a_gap(tmp_path: Path) -> None:
 def test_a_series_of_which_half_is_bad_is_refused_and_the_bad_files_are_counted(
     tmp_path: Path,
 ) -> None:
-    ref = files.write_files(tmp_path, make_series(volume(4)))
+    files.write_files(tmp_path, make_series(volume(4)))
     cut_short(tmp_path / "0002.dcm")
     cut_short(tmp_path / "0003.dcm")
+    ref = files.ref_of(Kind.DICOM, *sorted(tmp_path.iterdir()))
     with pytest.raises(UnreadableError, match=r"2 of the 4 files.*66 of 96 bytes"):
+        read_scan(ref)
+
+
+def test_a_series_with_a_file_that_changed_since_it_was_listed_is_refused(tmp_path: Path) -> None:
+    ref = files.write_files(tmp_path, make_series(volume()))
+    cut_short(tmp_path / "0002.dcm")
+    with pytest.raises(UnreadableError, match="changed since it was listed"):
         read_scan(ref)
 
 

@@ -24,7 +24,7 @@ from io_adapters import storage
 from io_adapters.discover import discover
 from io_adapters.naming import Naming
 from io_adapters.readers import read_scan
-from io_adapters.scan import Failure, Kind, Scan, ScanError, ScanRef
+from io_adapters.scan import Failure, Kind, Scan, ScanError, ScanRef, UnreadableError
 
 PACKAGED = [
     Path(pydicom.__file__).parent / "data",
@@ -210,6 +210,33 @@ def test_an_object_store_is_an_archive_like_a_folder() -> None:
     (image, series), _ = find(root)
     assert image.label == "x/a.png" and read_scan(image).pixels.shape == (1, 6, 8)
     assert read_scan(series).pixels.shape == (1, 6, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("a.png", dicom(), "named .png, but the content is DICOM; rename it"),
+     ("a.nii.gz", png(), "named .nii.gz, but the content is an image; rename it"),
+     ("a.tif", b"hello", "named .tif, but the content is text"),
+     ("a.mgh", b"", "named .mgh, but the content is empty")],
+)  # fmt: skip
+def test_a_wrong_name_in_an_object_store_is_found_out_when_the_scan_is_read(
+    name: str, content: bytes, message: str
+) -> None:
+    root = f"memory:///{uuid.uuid4().hex}"
+    storage.put_bytes(f"{root}/{name}", content)
+    ((ref,), failures) = find(root)
+    assert not failures
+    with pytest.raises(UnreadableError, match=f"^{re.escape(message)}$"):
+        read_scan(ref)
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path: Path) -> None:
+    put(tmp_path / "a\udcff" / "b\udcff.png", png())
+    put(tmp_path / "a\udcff" / "c\udcff", dicom())
+    for inputs in ([tmp_path], [tmp_path, tmp_path / "a\udcff"]):
+        (image, series), _ = find(*inputs, keep_ids=True)
+        assert (image.label, series.label) == ("a?/b?.png", "a?")
+        assert read_scan(image).pixels.shape == read_scan(series).pixels.shape
 
 
 # Names

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import os
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from io_adapters import results
-from io_adapters.scan import Failure, FileRef, Kind, ScanRef, Stage
+from io_adapters.scan import FileRef, Kind, ScanRef
+from io_adapters.tables import SCORES_SCHEMA, Record
 
 
 def make_ref(name: str = "a", size: int = 10, version: str = "1") -> ScanRef:
@@ -21,8 +20,8 @@ def make_ref(name: str = "a", size: int = 10, version: str = "1") -> ScanRef:
     )
 
 
-def make_record(name: str, score: float | None, study: str | None = None) -> results.Record:
-    fields = dict.fromkeys(results.SCORES_SCHEMA.names)
+def make_record(name: str, score: float | None, study: str | None = None) -> Record:
+    fields = dict.fromkeys(SCORES_SCHEMA.names)
     return fields | {
         "study_id": study or name,
         "scan_id": name,
@@ -71,7 +70,8 @@ def test_a_commit_is_found_again_and_replaces_an_earlier_one(tmp_path: Path) -> 
     out, folder = str(tmp_path), results.scan_folder(make_ref())
     results.commit_scan(out, folder, make_record("a", 0.1), {"map.tiff": b"1", "old.png": b"2"})
     results.commit_scan(out, folder, make_record("a", 0.2), {"map.tiff": b"3"})
-    assert results.committed_scans(out)["a"]["score"] == 0.2
+    results.write_run(out, {"finished": None})
+    assert [record["score"] for record in results.earlier_records(out)] == [0.2]
     assert sorted(p.name for p in (tmp_path / folder).iterdir()) == ["map.tiff", "scan.json"]
 
 
@@ -81,41 +81,43 @@ def test_a_folder_without_a_whole_commit_is_no_result(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         (folder / "scan.json").write_text(content)
     (tmp_path / "scans" / "none" / "none").mkdir(parents=True)
-    assert results.committed_scans(str(tmp_path)) == {}
+    results.write_run(str(tmp_path), {})
+    assert list(results.earlier_records(str(tmp_path))) == []
 
 
-def test_an_empty_output_has_no_commits_and_no_run(tmp_path: Path) -> None:
-    assert results.committed_scans(str(tmp_path / "nowhere")) == {}
+def test_an_empty_output_has_no_results_and_no_run(tmp_path: Path) -> None:
+    assert list(results.earlier_records(str(tmp_path / "nowhere"))) == []
+    assert results.earlier_failures(str(tmp_path / "nowhere")) == []
     assert results.read_run(str(tmp_path / "nowhere")) is None
 
 
-def test_a_study_scores_as_its_worst_scan_and_missing_scores_come_last() -> None:
-    records = [
-        make_record("low", 0.1, "s1"),
-        make_record("none", None),
-        make_record("high", 0.9, "s1"),
-        make_record("middle", 0.5),
-    ]
-    ranked = sorted(records, key=results._most_anomalous_first)
-    studies = results.rank_studies(ranked)
-    assert [study["score"] for study in studies] == [0.9, 0.5, None]
-    assert (studies[0]["study_id"], studies[0]["n_scans"]) == ("s1", 2)
-    assert studies[0]["worst_scan"] == "high"
+def test_results_of_a_run_that_ended_come_from_its_table(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    results.write_tables(out, [make_record("a", 0.1), make_record("b", None)], [], [])
+    results.write_run(out, {"finished": "2026-01-01T00:00:00+00:00"})
+    found = {record["scan_id"]: record for record in results.earlier_records(out)}
+    assert found == {"a": make_record("a", 0.1), "b": make_record("b", None)}
 
 
-def test_tables_keep_missing_values_missing(tmp_path: Path) -> None:
-    failure = Failure(
-        uri="/in/x,y.png", stage=Stage.READ, error_class="UnreadableError", message='"cut"'
-    )
-    records = [make_record("a", 0.25), make_record("b", None)]
-    page = results.write_tables(str(tmp_path), RUN, records, [failure])
-    rows = pq.read_table(tmp_path / "scores.parquet").to_pylist()
-    assert [row["score"] for row in rows] == [0.25, None]
-    assert rows[0]["p_value"] is None
-    failures = list(csv.DictReader(io.StringIO((tmp_path / "failures.csv").read_text())))
-    assert failures[0]["uri"] == "/in/x,y.png"
-    assert failures[0]["message"] == '"cut"'
-    assert Path(page).is_file()
+def test_what_a_run_committed_before_it_was_cut_off_comes_after_the_table(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    results.commit_scan(out, "scans/old/old", make_record("old", 0.1), {})
+    commit = tmp_path / "scans" / "old" / "old" / "scan.json"
+    commit.write_text("nobody reads this again")
+    os.utime(commit, (1e9, 1e9))
+    results.write_tables(out, [make_record("old", 0.1), make_record("a", 0.2)], [], [])
+    results.commit_scan(out, "scans/a/a", make_record("a", 0.3), {})
+    results.write_run(out, {"started": "2026-01-02T00:00:00+00:00"})
+    found = [(record["scan_id"], record["score"]) for record in results.earlier_records(out)]
+    assert found == [("old", 0.1), ("a", 0.2), ("a", 0.3)]
+
+
+def test_a_retracted_result_is_gone(tmp_path: Path) -> None:
+    out = str(tmp_path)
+    record = make_record("a", 0.1)
+    results.commit_scan(out, results.record_folder(record), record, {"map.tiff": b"1"})
+    results.retract_scan(out, record)
+    assert not (tmp_path / "scans" / "a" / "a").exists()
 
 
 def test_run_json_is_read_back(tmp_path: Path) -> None:

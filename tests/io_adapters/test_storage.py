@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 import uuid
 from pathlib import Path
 
 import pytest
 
 from io_adapters import storage
+from io_adapters.scan import FileRef, Kind, ScanRef, UnreadableError
 
 
 @pytest.fixture(params=["disk", "objects"])
@@ -48,6 +51,54 @@ def test_the_version_changes_with_the_content(root: str) -> None:
     storage.put_bytes(uri, b"1")
     (first,) = storage.list_files(uri)
     assert first == next(storage.list_files(uri))
+
+
+def test_files_are_read_in_order_as_they_were_listed(root: str) -> None:
+    for n in range(5):
+        storage.put_bytes(storage.join(root, f"{n}"), b"%d" % n)
+    assert list(storage.read_all(list(storage.list_files(root)))) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_file_of_another_size_than_listed_has_changed(root: str) -> None:
+    uri = storage.join(root, "a")
+    storage.put_bytes(uri, b"12345")
+    (file,) = storage.list_files(uri)
+    storage.put_bytes(uri, b"123")
+    with pytest.raises(UnreadableError, match="from 5 to 3 bytes: run again"):
+        storage.read_file(file)
+    with pytest.raises(UnreadableError):
+        list(storage.read_all([file]))
+
+
+def test_a_file_of_no_known_size_is_taken_as_it_is(root: str) -> None:
+    uri = storage.join(root, "a")
+    storage.put_bytes(uri, b"123")
+    assert storage.read_file(FileRef(uri=uri, size=0, version="")) == b"123"
+    unlisted = ScanRef(kind=Kind.IMAGE, uri=uri, files=(), scan_id="", study_id="", label="")
+    assert storage.read_single(unlisted) == b"123"
+
+
+def test_a_file_says_when_it_was_written(root: str) -> None:
+    before = time.time()
+    storage.put_bytes(storage.join(root, "a"), b"1")
+    (file,) = storage.list_files(root)
+    assert file.modified == pytest.approx(before, abs=5)
+
+
+def test_a_local_folder_that_is_closed_to_us_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/x", "b/y"):
+        storage.put_bytes(str(tmp_path / name), b"1")
+    scandir = os.scandir
+
+    def closed(path: str) -> object:
+        if path.endswith("/a"):
+            raise PermissionError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert [file.uri for file in storage.list_files(str(tmp_path))] == [str(tmp_path / "b" / "y")]
 
 
 def test_a_written_folder_replaces_the_old_one(root: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +13,16 @@ import pytest
 import ray
 from dicom_files import OBLIQUE, make_series, write_files
 from PIL import Image
+
+from io_adapters.scan import ScanRef
+from jobs import run as run_module
+from jobs.ledger import Meta
+from jobs.placement import Placement
+from jobs.publishing import Publisher
+from jobs.reading import read_row
+from jobs.rows import blocks_of, column
+from jobs.scoring import Scorer
+from jobs.stages import StageSettings
 
 RNG = np.random.default_rng(0)
 
@@ -24,6 +35,25 @@ def small_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stages of a run, one scan after the other in this process: for tests of all the rest."""
+    monkeypatch.setattr(run_module, "connect", lambda: None)
+    monkeypatch.setattr(run_module, "run_stages", stages_in_this_process)
+
+
+def stages_in_this_process(
+    todo: Iterable[tuple[ScanRef, Meta]], settings: StageSettings, _: Placement
+) -> Iterator[dict]:
+    scorer = Scorer(settings.scorer, threads=1, on_gpu=False)
+    publisher = Publisher(settings.publisher)
+    for block in blocks_of(todo):
+        for row in map(read_row, block.to_pylist()):
+            batch = {name: column([value]) for name, value in row.items()}
+            (outcome,) = publisher(scorer(batch))["outcome"]
+            yield json.loads(outcome)
 
 
 def write_archive(folder: Path) -> Path:

@@ -14,7 +14,8 @@ from bids_dataset import IGNORED, SCANS, errors_of, write_dataset
 from io_adapters.bids_derivatives import target
 from io_adapters.nifti import inflate
 from jobs.config import ScoreConfig
-from jobs.plan import make_plan
+from jobs.ledger import Ledger
+from jobs.plan import make_plan, run_settings
 from jobs.score_dataset import SCORED, WRONG_USAGE, main
 from jobs.settings import ConfigError
 from zsad.detectors import complete_checkpoint
@@ -133,7 +134,8 @@ def plan_of(tmp_path: Path, *inputs: Path) -> None:
         bids_output=str(tmp_path / "bids"),
         checkpoint="tiny",
     )
-    make_plan(config, complete_checkpoint("tiny"))
+    with Ledger.open() as ledger:
+        make_plan(config, run_settings(config, complete_checkpoint("tiny")), ledger)
 
 
 def test_inputs_that_are_not_bids_have_no_derivatives(archive: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import dcm2niix
@@ -17,6 +17,7 @@ import tifffile
 from io_adapters import results
 from io_adapters.scan import ScanRef
 from jobs import run as run_module
+from jobs.ledger import Meta
 from jobs.score_dataset import SCORED, SOME_FAILED, WRONG_USAGE, main
 
 pytestmark = pytest.mark.usefixtures("small_ray")
@@ -122,8 +123,8 @@ def test_second_run_scores_nothing_again(
 ) -> None:
     tried: list[str] = []
 
-    def stages(refs: Sequence[ScanRef], *_: object) -> Iterator[dict]:
-        tried.extend(Path(ref.uri).name for ref in refs)
+    def stages(todo: Iterable[tuple[ScanRef, Meta]], *_: object) -> Iterator[dict]:
+        tried.extend(Path(ref.uri).name for ref, _ in todo)
         return iter(())
 
     monkeypatch.setattr(run_module, "run_stages", stages)
@@ -188,7 +189,8 @@ def test_uncommitted_folder_is_no_result(scored: Scored, tmp_path: Path) -> None
     folder = tmp_path / "scans" / "study" / "scan"
     folder.mkdir(parents=True)
     (folder / "map.tiff").write_bytes(b"half a map")
-    assert results.committed_scans(str(tmp_path)) == {}
+    results.write_run(str(tmp_path), {})
+    assert list(results.earlier_records(str(tmp_path))) == []
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,13 @@ from io_adapters.planes import turned
 from io_adapters.scan import Geometry, Kind, Plane, ScanRef
 from jobs.dicom_results import AXES, FLIPS, DicomSettings
 from jobs.in_flight import fuse
+from jobs.publishing import Publisher, PublisherSettings
+from jobs.reading import read_row
+from jobs.rows import column
 from jobs.scoring import Scorer, ScorerSettings
-from jobs.stages import read_row
-from zsad.detectors.aaclip import AAClip
+from zsad.checkpoints import load_checkpoint
+from zsad.detectors import score_rule
+from zsad.detectors.aaclip import AAClipRule
 from zsad.scores import pool_slices
 
 META = {
@@ -59,29 +63,28 @@ class Result:
 
 
 class Lab:
-    """A scoring actor without Ray."""
+    """The stages without Ray."""
 
     def __init__(self, checkpoint: Path, folder: Path) -> None:
         self.folder = folder
-        self.settings = ScorerSettings(
-            checkpoint=str(checkpoint),
-            clip=None,
-            precision="fp32",
-            batch_size=4,
-            workers=1,
-            threads=1,
+        self.settings = PublisherSettings(
+            rule=score_rule(load_checkpoint(checkpoint)),
             output=str(folder / "out"),
             dicom=DicomSettings(outputs=(), method="aaclip", model_digest="0" * 64, seed="0"),
         )
-        self.scorer = Scorer(self.settings)
+        model = ScorerSettings(
+            checkpoint=str(checkpoint), clip=None, precision="fp32", batch_size=4
+        )
+        self.scorer = Scorer(model, threads=1, on_gpu=False)
 
     def score(self, *refs: ScanRef, dicom: str = "", **meta: str) -> list[Result]:
         outputs = tuple(DicomOutput(name) for name in dicom.split(",") if name)
         wanted = dataclasses.replace(self.settings.dicom, outputs=outputs)
-        self.scorer.settings = dataclasses.replace(self.settings, dicom=wanted)
-        rows = [read_row({"ref": r.to_json(), "meta": json.dumps(META | meta)}) for r in refs]
-        batch = {key: [row[key] for row in rows] for key in rows[0]}
-        outcomes = self.scorer(batch)["outcome"]  # type: ignore[arg-type]
+        publisher = Publisher(dataclasses.replace(self.settings, dicom=wanted))
+        described = json.dumps(META | meta)
+        rows = [read_row({"ref": r.to_json(), "meta": described, "failure": ""}) for r in refs]
+        batch = {key: column([row[key] for row in rows]) for key in rows[0]}
+        outcomes = publisher(self.scorer(batch))["outcome"]
         return [Result(Path(self.settings.output), json.loads(text)) for text in outcomes]
 
     def nifti(self, array: np.ndarray, affine: np.ndarray = AFFINE, name: str = "a") -> ScanRef:
@@ -182,7 +185,7 @@ def test_dicom_results_lie_on_the_frames_whatever_was_scored(
 ) -> None:
     ref = write_files(lab.folder / "ct", make_series(HEAD, orientation=OBLIQUE, step=0.8))
     low = float(np.nanmedian(lab.score(ref, plane=plane, crop=crop)[0].values))
-    monkeypatch.setattr(AAClip, "heat", property(lambda _: (low, low + 1)))
+    monkeypatch.setattr(AAClipRule, "heat", property(lambda _: (low, low + 1)))
     (result,) = lab.score(ref, plane=plane, crop=crop, dicom="seg,sc,pm,sr")
     assert result.record["dicom_omitted"] == {}
     assert result.record["dicom"] == sorted(p.name for p in result.folder.glob("*.dcm"))

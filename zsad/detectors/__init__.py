@@ -12,9 +12,9 @@ from torch import nn
 
 from zsad.backbone import OPENAI_ARCHITECTURE, Backbone, StateDict, WeightsError, load_clip
 from zsad.checkpoints import CLIP_METHOD, Checkpoint, is_official, load_checkpoint
-from zsad.detectors.aaclip import AAClip, AAClipConfig
-from zsad.detectors.adaclip import AdaClip, AdaClipConfig
-from zsad.detectors.detector import ClassText, Detector, Domain, PatchScores
+from zsad.detectors.aaclip import AAClip, AAClipConfig, AAClipRule
+from zsad.detectors.adaclip import AdaClip, AdaClipConfig, AdaClipRule
+from zsad.detectors.detector import ClassText, Detector, Domain, PatchScores, ScoreRule
 from zsad.weight_files import misfits
 
 __all__ = [
@@ -23,11 +23,13 @@ __all__ = [
     "Detector",
     "Domain",
     "PatchScores",
+    "ScoreRule",
     "build_detector",
     "check_checkpoint",
     "complete_checkpoint",
     "find_clip",
     "load_detector",
+    "score_rule",
 ]
 
 
@@ -37,11 +39,13 @@ class Method(NamedTuple):
     read_config: Callable[[Mapping[str, Any]], Any]
     """A checkpoint's `method_config` → the method's own configuration, which has a `heat`."""
     build: Callable[[Backbone, Any], nn.Module]
+    rule: Callable[..., ScoreRule]
+    """Takes `config`, the method's own, and `side`, of the model's input."""
 
 
 DETECTORS = {
-    "aaclip": Method(AAClipConfig.from_dict, AAClip),
-    "adaclip": Method(AdaClipConfig.from_dict, AdaClip),
+    "aaclip": Method(AAClipConfig.from_dict, AAClip, AAClipRule),
+    "adaclip": Method(AdaClipConfig.from_dict, AdaClip, AdaClipRule),
 }
 
 
@@ -114,6 +118,15 @@ def build_detector(checkpoint: Checkpoint) -> Detector:
     return cast(Detector, module.eval().requires_grad_(False))
 
 
+def score_rule(checkpoint: Checkpoint) -> ScoreRule:
+    """Return what makes maps and numbers of the scores of a checkpoint's detector.
+
+    It is as small as the method's configuration, and needs neither weights nor a CLIP.
+    """
+    config = _read_config(checkpoint)
+    return _method(checkpoint).rule(config=config, side=checkpoint.backbone.image_size)
+
+
 def check_checkpoint(checkpoint: Checkpoint) -> None:
     """Check that a method's tensors fit its configuration and the CLIP's sizes.
 
@@ -129,10 +142,16 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
 
 def _assemble(checkpoint: Checkpoint) -> nn.Module:
     """Build the method on its CLIP, without its own weights."""
-    method = _method(checkpoint)
+    config = _read_config(checkpoint)
     try:
-        config = method.read_config(checkpoint.method_config)
-        return method.build(Backbone(checkpoint.backbone, checkpoint.clip), config)
+        return _method(checkpoint).build(Backbone(checkpoint.backbone, checkpoint.clip), config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(f"the configuration of {checkpoint.method}: {error}") from error
+
+
+def _read_config(checkpoint: Checkpoint) -> Any:
+    try:
+        return _method(checkpoint).read_config(checkpoint.method_config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"the configuration of {checkpoint.method}: {error}") from error
 

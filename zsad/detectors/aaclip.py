@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.config import DetectorConfig, ScoreConstants
-from zsad.detectors.detector import Domain, PatchScores
+from zsad.detectors.detector import Domain, PatchScores, Ruled
 from zsad.maps import TEMPERATURE, gaussian_blur, level_logits, upsample
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
@@ -59,6 +59,34 @@ class AAClipConfig(DetectorConfig):
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AAClipRule:
+    """How maps are smoothed and scores are made. Fulfils `zsad.detectors.detector.ScoreRule`."""
+
+    config: AAClipConfig
+    side: int
+    """Of the model's input, in pixels."""
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """Map values where a picture's heat overlay begins and is full."""
+        return self.config.heat
+
+    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
+        """Turn patch maps (B, h, w) into anomaly maps (B, H, W): smooth, then interpolate."""
+        config = self.config
+        taps, sigma = config.medical_blur if domain is Domain.MEDICAL else config.industrial_blur
+        return upsample(gaussian_blur(maps, size=taps, sigma=sigma), size)
+
+    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
+        """Return slice scores (B,): the map's peak, for factory images averaged with `image`."""
+        rendered = self.render(scores.maps, (self.side, self.side), domain)
+        peak = self.config.score_range.scale_map(rendered.amax(dim=(1, 2)))
+        if domain is Domain.MEDICAL:
+            return peak
+        return 0.5 * peak + 0.5 * self.config.score_range.scale_image(scores.image)
+
+
 class SimpleAdapter(nn.Module):
     """Linear → LeakyReLU, without bias: (…, C) → (…, C)."""
 
@@ -98,7 +126,7 @@ class ImageAdapter(nn.Module):
         self.det_proj = SimpleProjection(width, embed_dim, relu=config.relu)
 
 
-class AAClip(nn.Module):
+class AAClip(Ruled, nn.Module):
     """The detector. Fulfils `zsad.detectors.detector.Detector`."""
 
     def __init__(self, backbone: Backbone, config: AAClipConfig) -> None:
@@ -126,14 +154,14 @@ class AAClip(nn.Module):
             nn.init.xavier_uniform_(weight)
 
     @property
+    def rule(self) -> AAClipRule:
+        """What makes maps and scores of its answers, by its present configuration."""
+        return AAClipRule(config=self.config, side=self.backbone.config.image_size)
+
+    @property
     def backbone_config(self) -> BackboneConfig:
         """The CLIP it runs on."""
         return self.backbone.config
-
-    @property
-    def heat(self) -> tuple[float, float]:
-        """Map values where a picture's heat overlay begins and is full."""
-        return self.config.heat
 
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         """Return the anchors (C, D, 2) of C class names, unit columns: 0 normal, 1 anomalous."""
@@ -209,21 +237,6 @@ class AAClip(nn.Module):
         # The official code adds 1 to the difference although it is ×100 by then.
         h, w = self.backbone.grid
         return ((anomalous + 1 - normal) / 2).view(*normal.shape[:2], h, w)
-
-    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
-        """Turn patch maps (B, h, w) into anomaly maps (B, H, W): smooth, then interpolate."""
-        config = self.config
-        taps, sigma = config.medical_blur if domain is Domain.MEDICAL else config.industrial_blur
-        return upsample(gaussian_blur(maps, size=taps, sigma=sigma), size)
-
-    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
-        """Return slice scores (B,): the map's peak, for factory images averaged with `image`."""
-        size = self.backbone.config.image_size
-        rendered = self.render(scores.maps, (size, size), domain)
-        peak = self.config.score_range.scale_map(rendered.amax(dim=(1, 2)))
-        if domain is Domain.MEDICAL:
-            return peak
-        return 0.5 * peak + 0.5 * self.config.score_range.scale_image(scores.image)
 
     @staticmethod
     def _adapt(number: int, x: Tensor, adapters: nn.ModuleList, weight: float) -> Tensor:

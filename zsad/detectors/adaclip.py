@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.config import DetectorConfig, ScoreConstants
-from zsad.detectors.detector import ClassText, Domain, PatchScores, SentenceTokens
+from zsad.detectors.detector import ClassText, Domain, PatchScores, Ruled, SentenceTokens
 from zsad.maps import level_logits, log_odds, upsample
 from zsad.prompts import ADACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
@@ -82,6 +82,38 @@ class AdaClipConfig(DetectorConfig):
         return self.prompts_text and "D" in self.prompt_type
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaClipRule:
+    """How maps and scores are made of log-odds. Fulfils `zsad.detectors.detector.ScoreRule`."""
+
+    config: AdaClipConfig
+    side: int
+    """Of the model's input, in pixels."""
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """Map values where a picture's heat overlay begins and is full."""
+        return self.config.heat
+
+    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
+        """Turn patch maps (B, h, w) into probabilities (B, H, W): enlarge, squash, smooth.
+
+        All at the size of the model's input, as the official code does; then to that of the slice.
+        """
+        square = (self.side, self.side)
+        sigma = (0, self.config.blur_sigma, self.config.blur_sigma)
+        parts = []
+        for part in torch.split(maps, RENDERED_AT_ONCE):
+            likely = upsample(part, square).sigmoid()
+            smooth = torch.from_numpy(gaussian_filter(likely.cpu().numpy(), sigma)).to(maps.device)
+            parts.append(smooth if size == square else upsample(smooth, size))
+        return torch.cat(parts)
+
+    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
+        """Return slice scores (B,): log-odds, moved to the constants' scale. Maps have no part."""
+        return self.config.score_range.scale_image(scores.image)
+
+
 class Prompter(nn.Module):
     """The prompt tokens of one tower."""
 
@@ -138,7 +170,7 @@ class Seen(NamedTuple):
     """(B, length, text width): their dynamic prompts for the text tower."""
 
 
-class AdaClip(nn.Module):
+class AdaClip(Ruled, nn.Module):
     """The detector. Fulfils `zsad.detectors.detector.Detector`."""
 
     def __init__(self, backbone: Backbone, config: AdaClipConfig) -> None:
@@ -172,14 +204,14 @@ class AdaClip(nn.Module):
             self.dynamic_text_prompt_generator = Projections(embed, text, length)
 
     @property
+    def rule(self) -> AdaClipRule:
+        """What makes maps and scores of its answers, by its present configuration."""
+        return AdaClipRule(config=self.config, side=self.backbone.config.image_size)
+
+    @property
     def backbone_config(self) -> BackboneConfig:
         """The CLIP it runs on."""
         return self.backbone.config
-
-    @property
-    def heat(self) -> tuple[float, float]:
-        """Map values where a picture's heat overlay begins and is full."""
-        return self.config.heat
 
     def forward(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
         """Score slices: pixels uint8 (B, 3, R, R), and what `encode_text` gave of their classes.
@@ -366,21 +398,3 @@ class AdaClip(nn.Module):
             fused = semantic_fusion(seen.patches, maps, self.config.clusters)
             feature = F.normalize(FUSED_WEIGHT * fused + (1 - FUSED_WEIGHT) * feature, dim=-1)
         return level_logits(feature[:, None, None], anchors)[:, 0, 0]
-
-    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
-        """Turn patch maps (B, h, w) into probabilities (B, H, W): enlarge, squash, smooth.
-
-        All at the size of the model's input, as the official code does; then to that of the slice.
-        """
-        side = self.backbone.config.image_size
-        sigma = (0, self.config.blur_sigma, self.config.blur_sigma)
-        parts = []
-        for part in torch.split(maps, RENDERED_AT_ONCE):
-            likely = upsample(part, (side, side)).sigmoid()
-            smooth = torch.from_numpy(gaussian_filter(likely.cpu().numpy(), sigma)).to(maps.device)
-            parts.append(smooth if size == (side, side) else upsample(smooth, size))
-        return torch.cat(parts)
-
-    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
-        """Return slice scores (B,): log-odds, moved to the constants' scale. Maps have no part."""
-        return self.config.score_range.scale_image(scores.image)

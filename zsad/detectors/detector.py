@@ -41,7 +41,24 @@ class PatchScores(NamedTuple):
     """Image scores (B,), float32: the method's own view of the whole slice."""
 
 
-class Detector(Protocol):
+class ScoreRule(Protocol):
+    """What makes maps and numbers of a detector's scores: cheap, and without any weights.
+
+    So they are made wherever they are needed, and not only where the detector is.
+    """
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """Map values where a picture's heat overlay begins and is full, the same for every scan."""
+
+    def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
+        """Turn patch maps (B, h, w) into anomaly maps (B, H, W), higher is more anomalous."""
+
+    def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
+        """Return the slice scores (B,) that a ranking is made of."""
+
+
+class Detector(ScoreRule, Protocol):
     """A CLIP backbone + a method's trained weights + the method's scoring rule.
 
     A slice gets the same result alone or in any batch, on any worker, in any order.
@@ -51,18 +68,30 @@ class Detector(Protocol):
     def backbone_config(self) -> BackboneConfig:
         """The CLIP it runs on; `image_size` is the side R of its input."""
 
-    @property
-    def heat(self) -> tuple[float, float]:
-        """Map values where a picture's heat overlay begins and is full, the same for every scan."""
-
     def encode_text(self, class_names: Sequence[str]) -> Sequence[ClassText]:
         """Return what C class names come to before a slice is seen, one entry each."""
 
     def __call__(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
         """Score slices: pixels uint8 (B, 3, R, R), and B entries of `encode_text`."""
 
+
+class Ruled:
+    """The part of a detector that its rule answers for."""
+
+    @property
+    def rule(self) -> ScoreRule:
+        """Of this detector."""
+        raise NotImplementedError
+
+    @property
+    def heat(self) -> tuple[float, float]:
+        """See `ScoreRule`."""
+        return self.rule.heat
+
     def render(self, maps: Tensor, size: tuple[int, int], domain: Domain) -> Tensor:
-        """Turn patch maps (B, h, w) into anomaly maps (B, H, W), higher is more anomalous."""
+        """See `ScoreRule`."""
+        return self.rule.render(maps, size, domain)
 
     def slice_scores(self, scores: PatchScores, domain: Domain) -> Tensor:
-        """Return the slice scores (B,) that a ranking is made of."""
+        """See `ScoreRule`."""
+        return self.rule.slice_scores(scores, domain)

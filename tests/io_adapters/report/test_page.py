@@ -1,16 +1,21 @@
 import math
 import re
+from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 from io_adapters.report.page import (
     MAX_STUDIES,
+    Ranking,
     format_number,
     format_seconds,
     render_report,
 )
+from io_adapters.scan import Failure, Stage
 
 Row = dict[str, Any]
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -115,21 +120,42 @@ def study_of(*scans: Row) -> Row:
     }
 
 
-def failure_row(**changes: Any) -> Row:
-    failure = {
-        "uri": PATIENT, "stage": "read", "error_class": "UnreadableError",
+def failure(**changes: Any) -> Failure:
+    usual = {
+        "uri": PATIENT, "stage": Stage.READ, "error_class": "UnreadableError",
         "message": "The file ends early.", "scan_id": None,
     }  # fmt: skip
-    return failure | changes
+    return Failure(**usual | changes)
 
 
-def render(*scans: Row, run: Row | None = None, failures: list[Row] | None = None) -> str:
+def render(*scans: Row, run: Row | None = None, failures: list[Failure] | None = None) -> str:
     studies = [study_of(scan) for scan in scans]
-    return render_report(run or run_row(), studies, scans, failures or [])
+    return page_of(studies, scans, run=run, failures=failures)
+
+
+def page_of(
+    studies: list[Row],
+    scans: Sequence[Row],
+    *,
+    run: Row | None = None,
+    failures: Sequence[Failure] | None = None,
+    of_this_run: bool = False,
+) -> str:
+    ranking = Ranking(
+        kinds=Counter(scan["kind"] for scan in scans),
+        medical=any(scan["domain"] != "industrial" for scan in scans),
+        study_scores=np.array([study["score"] for study in studies], dtype=float),
+        studies=studies[:MAX_STUDIES],
+        scans=scans[:MAX_STUDIES],
+        failures=failures or [],
+        n_failures=len(failures or []),
+    )
+    output, tables = ("../../", "") if of_this_run else ("../", "../")
+    return render_report(run or run_row(), ranking, output=output, tables=tables)
 
 
 def test_tags_are_balanced_and_ids_unique() -> None:
-    html = render(scan_row("a", 0.5), image_row("b", 0.2), failures=[failure_row()])
+    html = render(scan_row("a", 0.5), image_row("b", 0.2), failures=[failure()])
     page = Page(html)
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
@@ -171,16 +197,10 @@ def test_text_from_the_archive_is_escaped() -> None:
     html = render(
         image_row(evil, 0.5, uri=evil, class_name=evil, modality=evil, flags=[evil]),
         run=run_row(settings={"input": evil}),
-        failures=[failure_row(message=evil, scan_id=evil)],
+        failures=[failure(message=evil, scan_id=evil)],
     )
     assert "<script>alert" not in html
     assert Page(html).open == []
-
-
-def test_studies_rank_by_score_and_those_without_come_last() -> None:
-    scans = [scan_row("low", -0.1), scan_row("none", None), scan_row("high", 0.9)]
-    headings = re.findall(r"<h3>(\w+)</h3>", render(*scans))
-    assert [name for name in headings if name in ("low", "none", "high")] == ["high", "low", "none"]
 
 
 @pytest.mark.parametrize("missing", [None, math.nan])
@@ -194,7 +214,7 @@ def test_a_missing_score_is_a_dash_and_never_zero(missing: float | None) -> None
 
 def test_scans_of_a_study_are_shown_worst_first() -> None:
     scans = [scan_row(name, score, study_id="s") for name, score in (("mild", 0.2), ("bad", 0.8))]
-    html = render_report(run_row(), [study_of(*scans)], scans, [])
+    html = page_of([study_of(*scans)], scans)
     assert html.index("<span>bad</span>") < html.index("<span>mild</span>")
 
 
@@ -206,7 +226,7 @@ def test_the_path_of_a_medical_scan_is_nowhere_in_the_page(keep_ids: bool) -> No
 
 
 def test_a_medical_run_shows_no_path_at_all() -> None:
-    html = render(scan_row("a", 0.5), failures=[failure_row(), failure_row(scan_id="scan-f")])
+    html = render(scan_row("a", 0.5), failures=[failure(), failure(scan_id="scan-f")])
     assert "DOE" not in html
     assert "IM0001" not in html
     assert "failures.csv, row 1" in html
@@ -222,11 +242,11 @@ def test_a_medical_run_shows_no_setting_that_is_a_place(name: str, value: str) -
 
 
 def test_a_run_of_failures_only_shows_no_path_because_nothing_says_what_it_was() -> None:
-    assert "DOE" not in render(failures=[failure_row(uri="/archive/DOE^JANE/1.png")])
+    assert "DOE" not in render(failures=[failure(uri="/archive/DOE^JANE/1.png")])
 
 
 def test_a_failed_image_of_an_industrial_run_is_named() -> None:
-    failures = [failure_row(uri="s3://bucket/screw/2.png"), failure_row()]
+    failures = [failure(uri="s3://bucket/screw/2.png"), failure()]
     html = render(image_row("a", 0.5), failures=failures)
     assert "s3://bucket/screw/2.png" in html
     assert "IM0001" not in html
@@ -239,13 +259,13 @@ def test_an_industrial_run_says_what_was_scanned() -> None:
 
 def test_keep_ids_names_the_file_but_not_its_folder() -> None:
     run = run_row(settings={"input": "archive", "keep_ids": True})
-    html = render(scan_row("a", 0.5), run=run, failures=[failure_row()])
+    html = render(scan_row("a", 0.5), run=run, failures=[failure()])
     assert "IM0001.dcm" in html
     assert "DOE" not in html
 
 
 def test_failures_are_told_in_words_and_linked_from_the_top() -> None:
-    html = render(scan_row("a", 0.5), failures=[failure_row()])
+    html = render(scan_row("a", 0.5), failures=[failure()])
     page = Page(html)
     assert "#failures" in page.links
     assert "failures" in page.ids
@@ -283,6 +303,13 @@ def test_a_long_list_is_cut_and_says_where_the_rest_is() -> None:
     assert "../studies.csv" in html
     assert f"The first {MAX_STUDIES} of {MAX_STUDIES + 2} studies" in html
     assert len(html) < 2_000_000
+
+
+def test_the_page_of_one_run_links_to_its_own_tables_and_to_the_pictures_of_all() -> None:
+    scans = [scan_row("a", 0.5)]
+    links = Page(page_of([study_of(*scans)], scans, of_this_run=True)).links
+    assert "run.json" in links
+    assert "../../scans/study-a/scan-a/overlay.png" in links
 
 
 def test_slice_bars_are_drawn_for_volumes_only() -> None:
