@@ -56,6 +56,8 @@ def connect() -> None:
     Raises:
         RunError: the cluster that the environment names does not answer.
     """
+    for library in ("ray.data", "ray.train"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     if ray.is_initialized():
         return
     _find_cluster()
@@ -71,8 +73,6 @@ def connect() -> None:
         raise RunError(
             f"no Ray cluster to join ({type(error).__name__}): start it, or set RAY_ADDRESS=local"
         ) from error
-    for library in ("ray.data", "ray.train"):
-        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def machines() -> list[Machine]:

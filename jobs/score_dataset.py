@@ -22,10 +22,11 @@ from io_adapters.dicomweb import reach
 from io_adapters.dicomweb_uri import is_pacs
 from io_adapters.results import earlier_failures, earlier_records
 from io_adapters.scan import ScanError
-from jobs.cluster import RunError
+from jobs.cluster import RunError, machines
 from jobs.config import ScoreConfig, parse_config
 from jobs.derivatives import write_derivatives
 from jobs.ledger import Ledger, State
+from jobs.placement import place
 from jobs.plan import make_plan, run_settings
 from jobs.run import Run, check_method, check_output, describe_model
 from jobs.settings import ConfigError
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_job(config: ScoreConfig) -> int:
     """Plan, score, finish; returns the exit code of a run that came to its end."""
     model = check_model(config)  # first, because it is what is wrong most often
+    if not config.dry_run:
+        place(machines(), config.wanted)  # before an archive is listed for nothing
     settings = run_settings(config, model)
     check_output(config, settings)
     for archive in filter(is_pacs, (*config.input, *config.send_to)):

@@ -19,8 +19,12 @@ from typing import Any
 import pytest
 from ports import free_ports
 from ray_head import BIN, RAY, run_command
+from stage_runs import pictures, scores_of, stage_settings
 
-PICTURES = 112
+from jobs.placement import Placement
+from jobs.stages import run_stages
+
+PICTURES = 80
 HERE = Path(__file__).parent
 
 
@@ -43,7 +47,10 @@ def running_cluster(head: str, others: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def running_machine(agent_port: int, *options: str) -> Iterator[None]:
-    """Run `ray start`, from when it says that it did; two at a time would be in each other's way."""
+    """Run `ray start` until the block ends, which begins when Ray says that it started.
+
+    Two that start at the same time would be in each other's way.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     process = subprocess.Popen(
         [
@@ -79,11 +86,14 @@ def score(address: str, checkpoint: Path, folder: Path, machines: int) -> dict[s
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+def alone(
+    small_ray: None, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, float]:
     """Scores of a single machine."""
     folder = tmp_path_factory.mktemp("alone")
-    scores: dict[str, float] = score("local", tiny_checkpoint, folder, 1)["scores"]
-    return scores
+    settings = stage_settings(tiny_checkpoint, folder / "out")
+    placement = Placement(min_workers=1, max_workers=1, cpus=2)
+    return scores_of(list(run_stages(pictures(folder / "in", PICTURES), settings, placement)))
 
 
 def test_all_machines_score_and_their_scores_are_those_of_one(
