@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jobs.benchmarking import adaclip
+from jobs.benchmarking import aaclip, adaclip
 from jobs.benchmarking.differences import Difference
 from jobs.benchmarking.pictures import Picture
-from zsad import official_adaclip
+from zsad import official_aaclip, official_adaclip
 from zsad.backbone import Backbone, BackboneConfig
 
 
@@ -28,10 +28,16 @@ class Method(NamedTuple):
 
 
 METHODS = {
+    "aaclip": Method(
+        runs_on=official_aaclip.USED,
+        build=aaclip.random_detector,
+        plain=aaclip.plain_of,
+        differences=aaclip.differences_of,
+    ),
     "adaclip": Method(
         runs_on=official_adaclip.USED,
         build=adaclip.random_detector,
         plain=adaclip.plain_of,
         differences=adaclip.differences_of,
-    )
+    ),
 }
