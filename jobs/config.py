@@ -113,7 +113,7 @@ class ScoreConfig:
         for name in ("batch_size", "limit", "workers", "cpus_per_worker", "no_progress_timeout"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: must be at least 1")
+                raise ConfigError(f"--{name.replace('_', '-')} {value:g}: must be at least 1")
         gpus = self.gpus_per_worker
         if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
             raise ConfigError(f"--gpus-per-worker {gpus:g}: a part of one, or whole ones")

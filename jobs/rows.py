@@ -29,6 +29,9 @@ Batch = dict[str, Any]
 
 IMAGES_PER_BLOCK = 8
 """Single images that a stage takes at once; a volume is taken alone, so that progress shows."""
+IMAGES_PER_GPU_BLOCK = 32
+"""The same where GPUs score: each block costs the driver 10 ms a stage, so that it could not keep
+several GPUs busy with smaller ones."""
 BLOCK_BYTES = 64_000_000
 """Files of images that share a block; larger ones are taken alone too."""
 NO_DISPLAY = np.zeros((0, 0, 0, 1), dtype=np.uint8)
@@ -36,8 +39,15 @@ NO_PATCH_MAPS = np.zeros((0, 0, 0), dtype=np.float32)
 NO_IMAGE_SCORES = np.zeros(0, dtype=np.float32)
 
 
-def blocks_of(scans: Iterable[tuple[ScanRef, Meta]]) -> Iterator[pa.Table]:
-    """Yield the blocks of scans, the same for the same scans: tables of rows to be read."""
+def blocks_of(
+    scans: Iterable[tuple[ScanRef, Meta]], images: int = IMAGES_PER_BLOCK
+) -> Iterator[pa.Table]:
+    """Yield the blocks of scans, the same for the same scans: tables of rows to be read.
+
+    Args:
+        scans: with what their results depend on.
+        images: how many single ones share a block.
+    """
     block: list[dict[str, str]] = []
     size = 0
     for ref, meta in scans:
@@ -51,7 +61,7 @@ def blocks_of(scans: Iterable[tuple[ScanRef, Meta]]) -> Iterator[pa.Table]:
             yield pa.Table.from_pylist([row])
             continue
         ref_size = sum(file.size for file in ref.files)
-        if block and (len(block) == IMAGES_PER_BLOCK or size + ref_size > BLOCK_BYTES):
+        if block and (len(block) == images or size + ref_size > BLOCK_BYTES):
             yield pa.Table.from_pylist(block)
             block, size = [], 0
         block.append(row)

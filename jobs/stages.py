@@ -19,7 +19,7 @@ from io_adapters.scan import ScanRef
 from jobs.placement import Placement
 from jobs.publishing import Publisher, PublisherSettings, publish_block
 from jobs.reading import read_block
-from jobs.rows import Batch, Meta, blocks_of
+from jobs.rows import IMAGES_PER_BLOCK, IMAGES_PER_GPU_BLOCK, Batch, Meta, blocks_of
 from jobs.scoring import Scorer, ScorerSettings
 from jobs.suspects import score_suspects
 from jobs.watch import Watch
@@ -78,7 +78,8 @@ def run_stages(
         placement: its layout on the cluster.
     """
     watch = Watch()
-    for blocks in waves(blocks_of(todo)):
+    images = IMAGES_PER_GPU_BLOCK if placement.gpus else IMAGES_PER_BLOCK
+    for blocks in waves(blocks_of(todo, images)):
         suspects: list[dict[str, str]] = []
         scored = lay_out(blocks, settings, placement, watch)
         for batch in scored.iter_batches(batch_size=None, batch_format="numpy"):

@@ -77,6 +77,10 @@ def test_dicom_outputs_may_be_a_list_in_yaml(tmp_path: Path) -> None:
         (["--dicom-output", "seg,rtstruct"], "seg,rtstruct: choose from seg, sc, pm, sr, or none"),
         (["--window", "heart"], "--window heart: choose from auto, brain"),
         (["--window=80,0"], "--window 80,0: choose from"),
+        (["--gpus-per-worker", "1.5"], "--gpus-per-worker 1.5: a part of one, or whole ones"),
+        (["--gpus-per-worker", "-1"], "--gpus-per-worker -1"),
+        (["--cpus-per-worker", "0"], "--cpus-per-worker 0: must be at least 1"),
+        (["--no-progress-timeout", "0"], "--no-progress-timeout 0: must be at least 1"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(arguments: list[str], message: str) -> None:
