@@ -58,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_job(config: ScoreConfig) -> int:
     """Plan, score, finish; returns the exit code of a run that came to its end."""
-    model = check_model(config)  # first, because it is what is wrong most often
     if not config.dry_run:
-        place(machines(), config.wanted)  # before an archive is listed for nothing
+        place(machines(), config.wanted)  # first: a large model takes longer to load
+    model = check_model(config)
     settings = run_settings(config, model)
     check_output(config, settings)
     for archive in filter(is_pacs, (*config.input, *config.send_to)):

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zsad.attention import mix
+
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called with a block's number and its output (B, N, W); returns what the next block sees."""
 
@@ -115,7 +117,7 @@ def answer(
         causal: whether a query sees only the keys up to its own place; then M = N.
         mask: bool (N, M): which keys a query sees.
     """
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    mixed = mix(q, k, v, causal=causal, mask=mask)
     return F.linear(
         mixed.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
     )

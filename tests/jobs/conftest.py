@@ -37,11 +37,16 @@ def small_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.fixture
-def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stages of a run, one scan after the other in this process: for tests of all the rest."""
-    monkeypatch.setattr(run_module, "connect", lambda: None)
-    monkeypatch.setattr(run_module, "run_stages", stages_in_this_process)
+@pytest.fixture(scope="module")
+def without_ray() -> Iterator[None]:
+    """The stages of a run, one scan after the other in this process: for tests of all the rest.
+
+    A worker takes ten seconds to start.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "connect", lambda: None)
+        patch.setattr(run_module, "run_stages", stages_in_this_process)
+        yield
 
 
 def stages_in_this_process(

@@ -108,7 +108,7 @@ def test_a_detector_that_is_wrong_is_no_result(
 @pytest.mark.parametrize(
     ("setting", "value", "told"),
     [
-        ("--method", "crane", "--method crane: choose from adaclip"),
+        ("--method", "crane", "--method crane: choose from aaclip, adaclip"),
         ("--batch-size", "0", "--batch-size 0: must be at least 1"),
         ("--rounds", "0", "--rounds 0"),
         ("--image-size", "50", "image_size 50 is no multiple of patch size 8"),

@@ -20,7 +20,7 @@ from jobs.score_dataset import SCORED, WRONG_USAGE, main
 from jobs.settings import ConfigError
 from zsad.detectors import complete_checkpoint
 
-pytestmark = pytest.mark.usefixtures("small_ray")
+pytestmark = pytest.mark.usefixtures("small_ray", "without_ray")  # derivatives need it
 
 
 class Scored:

@@ -60,6 +60,11 @@ class Line:
         assert main([str(argument) for argument in arguments]) == code
         return Night(self.output)
 
+    def rows(self) -> dict[str, dict]:
+        """Return what is told of each picture so far."""
+        found = pq.read_table(self.output / "scores.parquet").to_pylist()
+        return {Path(row["uri"]).name: row for row in found}
+
 
 @pytest.fixture
 def line(tmp_path: Path, tiny_checkpoint: Path) -> Line:
@@ -99,6 +104,18 @@ def test_a_night_without_anything_new_has_empty_tables(line: Line) -> None:
     line.score()
     second = line.score()
     assert (second.new, second.all) == ([], ["a.png"])
+
+
+def test_a_changed_picture_is_scored_again_and_the_others_are_not(line: Line) -> None:
+    line.take("a.png")
+    line.take("b.png")
+    line.score()
+    before = line.rows()
+    line.take("b.png", seed=1)
+    second, after = line.score(), line.rows()
+    assert (second.new, second.run["counts"]["resumed"]) == (["b.png"], 1)
+    assert after["a.png"] == before["a.png"]
+    assert after["b.png"]["fingerprint"] != before["b.png"]["fingerprint"]
 
 
 def test_a_changed_picture_that_is_broken_now_has_no_result_any_more(line: Line) -> None:

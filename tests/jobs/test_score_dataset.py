@@ -136,25 +136,6 @@ def test_second_run_scores_nothing_again(
     assert again.run["counts"]["resumed"] == 5
 
 
-def test_a_changed_file_is_scored_again_and_the_others_are_not(
-    tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    source = tmp_path / "in"
-    source.mkdir()
-    for name in ("a", "b"):
-        pixels = np.random.default_rng(ord(name)).integers(0, 255, (20, 20), dtype=np.uint8)
-        tifffile.imwrite(source / f"{name}.tiff", pixels)
-    arguments = ["--input", source, "--output", tmp_path / "out", "--checkpoint", tiny_checkpoint]
-    assert main([str(argument) for argument in arguments]) == SCORED
-    before = Scored(tmp_path / "out", SCORED)
-    tifffile.imwrite(source / "b.tiff", np.eye(24, dtype=np.uint8) * 200)
-    assert main([str(argument) for argument in arguments]) == SCORED
-    after = Scored(tmp_path / "out", SCORED)
-    assert after.run["counts"]["resumed"] == 1
-    assert after.row("a.tiff") == before.row("a.tiff")
-    assert after.row("b.tiff")["shape"] == [1, 24, 24]
-
-
 def test_other_settings_never_mix_with_earlier_results(
     scored: Scored, archive: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ from io_adapters.dicomweb_uri import url_of
 from jobs import run as run_module
 from jobs.score_dataset import RUN_FAILED, SCORED, SOME_FAILED, WRONG_USAGE, main
 
-pytestmark = [pytest.mark.usefixtures("small_ray"), needs_orthanc]
+pytestmark = [pytest.mark.usefixtures("without_ray"), needs_orthanc]
 
 STUDIES = {"CT": ROOT + "1.1", "MR": ROOT + "1.2"}
 

@@ -134,7 +134,7 @@ def test_staged_scores_are_those_of_the_fused_layout_and_publishing_keeps_up(
 
 
 @pytest.mark.usefixtures("small_ray")
-@pytest.mark.parametrize("placement", [FUSED, STAGED])
+@pytest.mark.parametrize("placement", [FUSED, pytest.param(STAGED, marks=pytest.mark.slow)])
 def test_a_scan_that_kills_its_process_is_given_up_and_its_mates_are_not_blamed(
     placement: Placement, tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
