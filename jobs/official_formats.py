@@ -54,7 +54,7 @@ def _write_aaclip(checkpoint: Checkpoint, folder: Path, options: Mapping[str, An
         f" --image_adapt_weight {config.image_adapt_weight:g}" + (" --relu" if config.relu else ""),
         *_limits(
             checkpoint,
-            official_aaclip.USED,
+            official_aaclip.used(),
             architectures=(OPENAI_ARCHITECTURE,),
             others=[("levels", config.levels, (6, 12, 18, 24))],
         ),
@@ -76,7 +76,7 @@ def _write_adaclip(checkpoint: Checkpoint, path: Path, _: Mapping[str, Any]) -> 
         f" --use_hsf {config.hsf} --k_clusters {config.clusters}",
         *_limits(
             checkpoint,
-            official_adaclip.USED,
+            official_adaclip.used(),
             architectures=ADACLIP_ARCHITECTURES,
             others=[
                 ("levels", config.levels, (step, 2 * step, 3 * step, 4 * step)),

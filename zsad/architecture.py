@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-import open_clip
-
 from zsad.weight_files import StateDict, WeightsError, count_entries
 
 ModelConfig = Mapping[str, Any]
@@ -84,6 +82,8 @@ def named_model(name: str) -> dict[str, Any]:
     Raises:
         ValueError: there is none of that name.
     """
+    import open_clip
+
     config = open_clip.get_model_config(name)
     if config is None:
         raise ValueError(f"open_clip knows no model {name!r}")
@@ -92,6 +92,8 @@ def named_model(name: str) -> dict[str, Any]:
 
 def unsupported_parts(model: ModelConfig) -> list[str]:
     """Return the settings of a model that ask for something else than what is supported here."""
+    import open_clip
+
     vision, text = model["vision_cfg"], model["text_cfg"]
     own = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
     towers = (
@@ -112,6 +114,8 @@ def unsupported_parts(model: ModelConfig) -> list[str]:
 
 def sizes_of_model(model: ModelConfig) -> ClipSizes:
     """Return the sizes that a supported model's configuration asks for."""
+    import open_clip
+
     vision = vars(open_clip.CLIPVisionCfg(**model["vision_cfg"]))
     text = vars(open_clip.CLIPTextCfg(**model["text_cfg"]))
     return ClipSizes(
@@ -202,6 +206,8 @@ def architecture_of(sizes: ClipSizes, source: str) -> str | dict[str, Any]:
 @cache
 def _known_models() -> dict[ClipSizes, str]:
     """Return open_clip's supported models by their sizes; of twins, the one of shortest name."""
+    import open_clip
+
     known: dict[ClipSizes, str] = {}
     for name in sorted(open_clip.list_models(), key=len, reverse=True):
         model = named_model(name)

@@ -14,10 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
-import open_clip
 import torch
-from open_clip.model import resize_pos_embed
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor, nn
 
 from zsad.architecture import (
@@ -61,6 +58,9 @@ POSITION_RESIZES = {
     "bicubic_antialias": {"interpolation": "bicubic", "antialias": True},
 }
 """How the positional grid is resized: names, and what they mean to open_clip."""
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Of the pictures that OpenAI's CLIPs were trained on, red, green, blue in 0…1."""
 NO_WEIGHTS = {"input_resolution", "context_length", "vocab_size"}
 """Numbers among the tensors of OpenAI's archives."""
 
@@ -74,8 +74,8 @@ class BackboneConfig:
     activation: Activation
     image_size: int
     """Side R of the square input in pixels; the positional grid is resized to it."""
-    mean: tuple[float, float, float] = open_clip.OPENAI_DATASET_MEAN
-    std: tuple[float, float, float] = open_clip.OPENAI_DATASET_STD
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
     pixel_resize: str = "squash"
     """One of `PIXEL_RESIZES`."""
     position_resize: str = "bicubic_antialias"
@@ -132,6 +132,8 @@ class Backbone(nn.Module):
         Raises:
             WeightsError: a tensor is missing, left over, or of another shape.
         """
+        from open_clip.tokenizer import SimpleTokenizer
+
         super().__init__()
         self.config = config
         self.clip = _build(config, empty=state_dict is not None)
@@ -259,6 +261,8 @@ class _Clip(NamedTuple):
 
 
 def _open(source: str) -> _Clip:
+    import open_clip
+
     published = None if Path(source).is_file() else _published(source)
     if published is None:
         return _read_clip(Path(source))
@@ -274,8 +278,8 @@ def _open(source: str) -> _Clip:
             architecture=architecture,
             activation="quick_gelu" if quick else "gelu",
             image_size=model["vision_cfg"]["image_size"],
-            mean=tuple(pretrained.get("mean", open_clip.OPENAI_DATASET_MEAN)),
-            std=tuple(pretrained.get("std", open_clip.OPENAI_DATASET_STD)),
+            mean=tuple(pretrained.get("mean", OPENAI_MEAN)),
+            std=tuple(pretrained.get("std", OPENAI_STD)),
         )
     except ValueError as error:
         raise WeightsError(f"{source}: {error}") from error
@@ -293,6 +297,8 @@ def _published(source: str) -> tuple[str, str] | None:
     """Return the architecture and the pretrained tag that a source names; None for a file."""
     if source == "openai":
         return OPENAI_ARCHITECTURE, "openai"
+    import open_clip
+
     architecture, _, tag = source.partition("/")
     return (architecture, tag) if tag and architecture in open_clip.list_models() else None
 
@@ -328,6 +334,8 @@ def _guessed(clip: _Clip, source: str) -> BackboneConfig:
 
 def _build(config: BackboneConfig, *, empty: bool) -> Any:
     """Build CLIP; `empty` saves the time of random weights that others will replace."""
+    import open_clip
+
     model = config.model_config()
     with torch.device("meta") if empty else nullcontext():
         clip = open_clip.CLIP(
@@ -345,6 +353,8 @@ def _build(config: BackboneConfig, *, empty: bool) -> Any:
 
 def _load(clip: Any, state_dict: StateDict, config: BackboneConfig) -> None:
     """Copy weights, as float32: nothing is rounded, whatever precision they are stored in."""
+    from open_clip.model import resize_pos_embed
+
     tensors = dict(state_dict)
     grid = "visual.positional_embedding"
     if grid in tensors:

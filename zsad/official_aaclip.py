@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +30,14 @@ from zsad.weight_files import (
 RATES = {"text": 1e-5, "image": 5e-4}
 BETAS = (0.5, 0.999)
 """Of the official optimisers (train.py)."""
-USED = BackboneConfig(architecture=OPENAI_ARCHITECTURE, activation="gelu", image_size=518)
-"""How the official code runs CLIP: OpenAI's weights with exact GELU (model/clip.py)."""
+SIDE = 518
+"""Of the pictures that the official code scores."""
+
+
+@cache
+def used() -> BackboneConfig:
+    """Return how the official code runs CLIP: OpenAI's weights with exact GELU (model/clip.py)."""
+    return BackboneConfig(architecture=OPENAI_ARCHITECTURE, activation="gelu", image_size=SIDE)
 
 
 class OfficialCheckpoint(NamedTuple):
@@ -49,7 +56,7 @@ def read_official(
     *,
     clip: BackboneConfig | None = None,
     epoch: int | None = None,
-    image_size: int = USED.image_size,
+    image_size: int = SIDE,
 ) -> OfficialCheckpoint:
     """Read `text_adapter.pth` and an `image_adapter_N.pth`.
 
@@ -79,7 +86,9 @@ def read_official(
     if not (levels := count_entries(tensors, "image_adapter.seg_proj.")):
         raise WeightsError(f"{image} is no official AA-CLIP image_adapter: it has no seg_proj")
     backbone = replace(
-        USED, architecture=clip.architecture if clip else USED.architecture, image_size=image_size
+        used(),
+        architecture=clip.architecture if clip else OPENAI_ARCHITECTURE,
+        image_size=image_size,
     )
     blocks = backbone.model_config()["vision_cfg"]["layers"]
     return OfficialCheckpoint(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +33,22 @@ GENERATOR = "dynamic_visual_prompt_generator.head."
 """One linear layer a prompt token."""
 UNTOLD = {"prompt_branch": "V", "prompt_depth": 4, "prompt_length": 5}
 """Where the tensors do not tell. The official code can run dynamic prompts alone in "V" only."""
-USED = BackboneConfig(
-    architecture=OPENAI_ARCHITECTURE, activation="gelu", image_size=518, position_resize="bicubic"
-)
-"""How the official code runs CLIP: OpenAI's weights with exact GELU (method/custom_clip.py)."""
+SIDE = 518
+"""Of the pictures that the official code scores."""
+
+
+@cache
+def used() -> BackboneConfig:
+    """Return how the official code runs CLIP: OpenAI's weights with exact GELU.
+
+    (method/custom_clip.py)
+    """
+    return BackboneConfig(
+        architecture=OPENAI_ARCHITECTURE,
+        activation="gelu",
+        image_size=SIDE,
+        position_resize="bicubic",
+    )
 
 
 class OfficialCheckpoint(NamedTuple):
@@ -50,7 +63,7 @@ def read_official(
     path: Path,
     *,
     clip: BackboneConfig | None = None,
-    image_size: int = USED.image_size,
+    image_size: int = SIDE,
     prompt_branch: str | None = None,
     prompt_depth: int | None = None,
     hsf: bool = True,
@@ -77,7 +90,9 @@ def read_official(
     if not (levels := count_entries(tensors, "patch_token_layer.head.")):
         raise WeightsError(f"{path} is no official AdaCLIP checkpoint: it has no patch_token_layer")
     backbone = replace(
-        USED, architecture=clip.architecture if clip else USED.architecture, image_size=image_size
+        used(),
+        architecture=clip.architecture if clip else OPENAI_ARCHITECTURE,
+        image_size=image_size,
     )
     step = backbone.model_config()["vision_cfg"]["layers"] // levels
     told = _prompts(tensors)

@@ -80,7 +80,7 @@ def compare(config: BenchmarkConfig) -> Comparison:
     torch.manual_seed(SEED)
     try:
         backbone_config = replace(
-            method.runs_on, architecture=config.architecture, image_size=config.image_size
+            method.runs_on(), architecture=config.architecture, image_size=config.image_size
         )
         detector = method.build(Backbone(backbone_config))
     except ValueError as error:

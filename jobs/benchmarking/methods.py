@@ -17,8 +17,8 @@ from zsad.backbone import Backbone, BackboneConfig
 class Method(NamedTuple):
     """A detector with random weights, and what it is compared with."""
 
-    runs_on: BackboneConfig
-    """The CLIP of its authors."""
+    runs_on: Callable[[], BackboneConfig]
+    """Returns the CLIP of its authors."""
     build: Callable[[Backbone], Any]
     """Returns the detector."""
     plain: Callable[[Any], Callable[[np.ndarray, str], object]]
@@ -29,13 +29,13 @@ class Method(NamedTuple):
 
 METHODS = {
     "aaclip": Method(
-        runs_on=official_aaclip.USED,
+        runs_on=official_aaclip.used,
         build=aaclip.random_detector,
         plain=aaclip.plain_of,
         differences=aaclip.differences_of,
     ),
     "adaclip": Method(
-        runs_on=official_adaclip.USED,
+        runs_on=official_adaclip.used,
         build=adaclip.random_detector,
         plain=adaclip.plain_of,
         differences=adaclip.differences_of,

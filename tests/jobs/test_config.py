@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,10 @@ def test_a_submitted_job_needs_absolute_paths(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     with pytest.raises(ConfigError, match="--input in: give `ray job submit` an absolute path"):
         parse_config(USUAL)
+
+
+def test_commands_do_not_wait_for_the_import_of_open_clip() -> None:
+    """It takes two seconds, and most of what is wrong with a command is told without it."""
+    told = "import sys, jobs.score_dataset; print('open_clip' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"

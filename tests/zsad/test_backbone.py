@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from tiny import TINY_CLIP, as_checkpoint, tiny_detector
 
 from zsad.backbone import (
+    OPENAI_MEAN,
+    OPENAI_STD,
     Backbone,
     BackboneConfig,
     WeightsError,
@@ -266,3 +268,10 @@ def test_foreign_and_missing_files_are_named(tmp_path: Path) -> None:
         load_weights(tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="no weights at"):
         load_weights(tmp_path / "nowhere.pt")
+
+
+def test_normalisation_is_that_of_openai_by_default() -> None:
+    assert (OPENAI_MEAN, OPENAI_STD) == (
+        open_clip.OPENAI_DATASET_MEAN,
+        open_clip.OPENAI_DATASET_STD,
+    )
