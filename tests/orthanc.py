@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from ports import free_ports
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 needs_orthanc = pytest.mark.skipif(
@@ -82,7 +82,7 @@ def running_orthanc(
         settings: More of its configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pacs = Orthanc(port=free_port(), auth=user)
+    pacs = Orthanc(port=free_ports(1)[0], auth=user)
     config = {
         "Name": "tests",
         "StorageDirectory": str(folder / "storage"),
@@ -107,13 +107,6 @@ def running_orthanc(
     finally:
         process.terminate()
         process.wait(timeout=START_S)
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait(pacs: Orthanc, process: subprocess.Popen[bytes], log: Path) -> None:

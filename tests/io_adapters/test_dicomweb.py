@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from orthanc import free_port
+from ports import free_ports
 from requests import RequestException
 from scripted_server import Answer, scripted_server
 
@@ -102,7 +102,7 @@ def test_what_goes_wrong_is_one_line_that_names_host_and_remedy(
 
 
 def test_nobody_there_is_one_line_that_names_the_host() -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     with pytest.raises(PacsError, match=rf"127.0.0.1:{port} does not answer .*: check host and"):
         retrieve(f"dicomweb+http://127.0.0.1:{port}/w{BELOW}")
 

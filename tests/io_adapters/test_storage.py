@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from io_adapters import storage
-from io_adapters.scan import FileRef, Kind, ScanRef, UnreadableError
+from io_adapters.discover import discover
+from io_adapters.scan import Failure, FileRef, Kind, ScanRef, UnreadableError
 
 
 @pytest.fixture(params=["disk", "objects"])
@@ -85,20 +86,26 @@ def test_a_file_says_when_it_was_written(root: str) -> None:
     assert file.modified == pytest.approx(before, abs=5)
 
 
-def test_a_local_folder_that_is_closed_to_us_is_passed_over(
+def test_a_local_folder_that_is_closed_to_us_lists_what_nobody_can_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("a/x", "b/y"):
         storage.put_bytes(str(tmp_path / name), b"1")
     scandir = os.scandir
 
-    def closed(path: str) -> object:
-        if path.endswith("/a"):
+    def closed(path: str | int) -> object:
+        if str(path).endswith("/a"):
             raise PermissionError(path)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", closed)
-    assert [file.uri for file in storage.list_files(str(tmp_path))] == [str(tmp_path / "b" / "y")]
+    listed = list(storage.list_files(str(tmp_path)))
+    assert [file.uri for file in listed] == [str(tmp_path / "a" / "*"), str(tmp_path / "b" / "y")]
+    with pytest.raises(OSError):
+        storage.read_file(listed[0])
+    (failure,) = (item for item in discover([str(tmp_path / "a")]) if isinstance(item, Failure))
+    assert failure.uri.endswith("/a/*")
+    assert "cannot be opened" in failure.message
 
 
 def test_a_written_folder_replaces_the_old_one(root: str) -> None:

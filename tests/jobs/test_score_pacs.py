@@ -15,7 +15,8 @@ import pytest
 import requests
 from dicom_files import OBLIQUE, ROOT, encode, make_series
 from dicomweb_client.api import DICOMwebClient
-from orthanc import Orthanc, free_port, needs_orthanc, running_orthanc
+from orthanc import Orthanc, needs_orthanc, running_orthanc
+from ports import free_ports
 
 from io_adapters.dicomweb import retrieve
 from io_adapters.dicomweb_uri import url_of
@@ -197,7 +198,7 @@ def test_what_cannot_work_is_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    uri = input_.format(free=free_port(), pacs=pacs.uri)
+    uri = input_.format(free=free_ports(1)[0], pacs=pacs.uri)
     before = ("--input", uri, "--output", tmp_path / "out", "--checkpoint", tiny_checkpoint)
     assert score(*before) == code
     printed = capsys.readouterr().err
