@@ -217,7 +217,23 @@ class AdaClip(Ruled, nn.Module):
         """Score slices: pixels uint8 (B, 3, R, R), and what `encode_text` gave of their classes.
 
         Scores are log-odds: their sigmoid is the official score, but does not stick at 1.
+
+        On a CPU pictures go one by one. It costs a large model nothing, and a matrix product of
+        another shape rounds otherwise: where two patches, or two clusterings, are as good but for
+        rounding, the fusion would then take another one for each batch that a picture is in.
         """
+        if pixels.device.type != "cpu":
+            return self.score_together(pixels, texts)
+        alone = [
+            self.score_together(pixels[i : i + 1], texts[i : i + 1]) for i in range(len(texts))
+        ]
+        return PatchScores(
+            maps=torch.cat([scores.maps for scores in alone]),
+            image=torch.cat([scores.image for scores in alone]),
+        )
+
+    def score_together(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
+        """Do the same for a batch at once: equal but for rounding, and what it decides."""
         seen = self.encode_images(self.backbone.normalise(pixels))
         anchors = self.anchors(texts, seen.text_prompts)
         with full_precision(seen.patches):
