@@ -7,10 +7,10 @@ shows next to nothing, and two pictures can be compared.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
+import imagecodecs
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -28,6 +28,10 @@ CAPTION_COLOUR = (176, 182, 190)
 MIN_CAPTION = 72
 """Pixels a column needs for its caption; narrow slices get that much room."""
 GAP = 6
+_PNG_LEVEL, _PNG_AVERAGE = 2, 64
+"""Of compression, and PNG's filter that subtracts the mean of the pixels above and to the left:
+trying out all filters, and a level as programs have it by default, take seven times as long for a
+twentieth less."""
 
 
 def overlay_png(
@@ -66,9 +70,8 @@ def overlay_png(
     ]
     grid = [[plain[0], heated[0]]] if len(plain) == 1 else [plain, heated]
     captions = None if slice_numbers is None else [f"slice {number}" for number in slice_numbers]
-    buffer = io.BytesIO()
-    _montage(grid, captions).save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
+    sheet = np.asarray(_montage(grid, captions))
+    return bytes(imagecodecs.png_encode(sheet, level=_PNG_LEVEL, filter=_PNG_AVERAGE))
 
 
 def picture_size(
@@ -97,11 +100,13 @@ def add_heat(picture: np.ndarray, values: np.ndarray, heat: tuple[float, float])
     Pixels at or below the low mark stay exactly as they were.
     """
     low, high = heat
-    colour, alpha = heat_colour((values - low) / (high - low))
+    hot = values > low  # of most pictures a small part
+    colour, alpha = heat_colour((values[hot] - low) / (high - low))
     alpha = alpha[..., None]
-    blended: np.ndarray = np.rint(picture * (1 - alpha) + colour * alpha).astype(np.uint8)
-    blended[_outline(values >= high)] = CONTOUR
-    return blended
+    heated = picture.copy()
+    heated[hot] = np.rint(picture[hot] * (1 - alpha) + colour * alpha)
+    heated[_outline(values >= high)] = CONTOUR
+    return heated
 
 
 def enlarge(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -66,6 +66,7 @@ def connect() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         ray.init(
+            include_dashboard=False,  # of a Ray of our own: it shows nothing that we do not print
             log_to_driver=False,  # workers' logs stay in Ray's folder; failures come back as rows
             logging_level=logging.ERROR,
         )

@@ -16,12 +16,10 @@ from io_adapters.foreground import Crop
 from io_adapters.scan import Kind, Plane
 from io_adapters.storage import absolute
 from io_adapters.windows import AUTO, CT_PRESETS, parse_choice
-from jobs.model import PRECISIONS
 from jobs.placement import Wanted
 from jobs.settings import ConfigError, gather, rooted
 from jobs.since import parse_since
-from zsad.backbone import is_file
-from zsad.detectors import DETECTORS, Domain
+from zsad.names import METHODS, PRECISIONS, Domain
 from zsad.weights import embedded
 
 DEFAULT_CLASS = {Domain.INDUSTRIAL: "object", Domain.MEDICAL: "scan"}
@@ -57,8 +55,8 @@ class ScoreConfig:
     """What results of DICOM series are written as, beside the map."""
     precision: str = "auto"
     """"auto": bf16 on a GPU, fp32 on a CPU."""
-    batch_size: int = 8
-    """Slices that go through the model at once."""
+    batch_size: int | None = None
+    """Slices that go through the model at once; None: what its device has memory for."""
     workers: int | None = None
     """Processes that score, each with a detector of its own; None: one a GPU, or one a machine."""
     cpus_per_worker: int | None = None
@@ -86,8 +84,8 @@ class ScoreConfig:
         _check_archives("output", self.send_to)
         if self.send_to and not self.dicom_output:
             raise ConfigError("--dicom-output none: leaves nothing to send to a PACS of --output")
-        if self.detector is not None and self.detector not in DETECTORS:
-            raise ConfigError(f"--detector {self.detector}: there are {', '.join(DETECTORS)}")
+        if self.detector is not None and self.detector not in METHODS:
+            raise ConfigError(f"--detector {self.detector}: there are {', '.join(METHODS)}")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision {self.precision}: choose from {', '.join(PRECISIONS)}")
         self._check_numbers()
@@ -163,11 +161,8 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
         settings["since"] = parse_since(str(settings["since"]), datetime.now(UTC))
     if settings["checkpoint"] not in embedded():
         settings["checkpoint"] = absolute(settings["checkpoint"])
-    clip = settings.get("clip")
-    if clip and is_file(clip):
-        if not Path(clip).is_file():
-            raise ConfigError(f"--clip {clip}: no such file, nor a model that open_clip publishes")
-        settings["clip"] = absolute(clip)
+    if settings.get("clip"):
+        settings["clip"] = _clip_source(settings["clip"])
     try:
         for name, kind in (("domain", Domain), ("plane", Plane), ("crop", Crop)):
             if settings.get(name) is not None:
@@ -177,6 +172,21 @@ def parse_config(arguments: Sequence[str] | None = None) -> ScoreConfig:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return ScoreConfig(**settings)
+
+
+def _clip_source(clip: str) -> str:
+    """Return a source for `zsad.backbone.load_clip`; the path of a file is made absolute.
+
+    Raises:
+        ConfigError: there is no such file, nor a published model of that name.
+    """
+    from zsad.backbone import is_file
+
+    if not is_file(clip):
+        return clip
+    if not Path(clip).is_file():
+        raise ConfigError(f"--clip {clip}: no such file, nor a model that open_clip publishes")
+    return absolute(clip)
 
 
 def _dicom_outputs(given: str | Sequence[str]) -> tuple[DicomOutput, ...]:
@@ -238,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--output", nargs="+", metavar="URI", help=_OUTPUT_HELP)
     add("--checkpoint", metavar="PATH|NAME", help=_CHECKPOINT_HELP)
     add("--clip", metavar="openai|ARCHITECTURE/TAG|FILE", help="CLIP, if the checkpoint has none")
-    add("--detector", choices=sorted(DETECTORS), help="method (default: the checkpoint's)")
+    add("--detector", choices=METHODS, help="method (default: the checkpoint's)")
     add("--class-name", metavar="TEXT", help='what the pictures show, e.g. "metal nut"')
     add("--class-from", metavar="folder|FILE.csv", help="class names from folders or a table")
     add("--domain", choices=[domain.value for domain in Domain], help="default: by file kind")
@@ -247,7 +257,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--crop", choices=[crop.value for crop in Crop], help="what of a scan is scored (none)")
     add("--dicom-output", metavar="KIND,…", help="of DICOM series: seg,sc,pm,sr or none (seg,sc)")
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
-    add("--batch-size", type=int, metavar="N", help="slices through the model at once (8)")
+    add("--batch-size", type=int, metavar="N", help="slices through the model at once (what fits)")
     add("--workers", type=int, metavar="N", help="processes that score (one a GPU or machine)")
     add("--cpus-per-worker", type=int, metavar="N", help="CPUs of each (all that are there)")
     add("--gpus-per-worker", type=float, metavar="N", help="GPUs of each, 0.5 to share one (1)")

@@ -32,8 +32,9 @@ from zsad.scores import pool_slices
 
 WORST_SLICES = 3
 """How many slices of a volume the overlay shows."""
-RENDER_PIXELS = 1 << 24
-"""Map pixels that are interpolated at once: 64 MB of float32."""
+RENDER_PIXELS = 1 << 18
+"""Map pixels that are interpolated and rounded at once: 1 MB of float32, which stays in the cache
+of a core."""
 AT_ONCE = 8
 """Scans of a block that are published at once: most of their time is waiting for storage."""
 
@@ -71,7 +72,9 @@ class Publisher:
         rows = [
             dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)
         ]
-        with ThreadPoolExecutor(min(AT_ONCE, len(rows))) as pool:
+        with ThreadPoolExecutor(
+            min(AT_ONCE, len(rows)), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:  # the cores are the model's
             return {"outcome": list(pool.map(self.publish, rows))}
 
     @torch.inference_mode()
@@ -127,19 +130,21 @@ class Publisher:
         They have float16's precision: interpolation leaves noise in the low bits that a compressor
         cannot pack and a histogram of float16 bit patterns does not need.
         """
-        rendered = (self._render_view(view, scan.domain) for view in scan.views)
+        if len(scan.views) == 1:
+            return scan.whole(self._render_view(scan.views[0], scan.domain, np.float32))
+        rendered = (self._render_view(view, scan.domain, np.float16) for view in scan.views)
         fused = fuse(rendered, (view.geometry for view in scan.views))
         return scan.whole(fused).astype(np.float16).astype(np.float32)
 
-    def _render_view(self, view: View, domain: Domain) -> np.ndarray:
-        """Return anomaly maps (S, H, W) of one plane, as float16: there may be three of them."""
+    def _render_view(self, view: View, domain: Domain, dtype: type[np.floating]) -> np.ndarray:
+        """Return anomaly maps (S, H, W) of one plane, of float16's precision in any type."""
         size = view.slices.shape[1], view.slices.shape[2]
         at_once = max(1, RENDER_PIXELS // (size[0] * size[1]))
-        maps = np.empty((len(view.slices), *size), np.float16)
+        maps = np.empty((len(view.slices), *size), dtype)
         for start in range(0, len(maps), at_once):
             part = torch.tensor(view.patch_maps[start : start + at_once])
             rendered = self.rule.render(part, size, domain)
-            maps[start : start + at_once] = rendered.numpy().astype(np.float16)
+            maps[start : start + at_once] = rendered.half().numpy()
         return maps
 
     def _overlay(self, scan: ScanInFlight, maps: np.ndarray, record: Record) -> bytes:

@@ -16,23 +16,19 @@ On a Ray cluster, from the root of this repository:
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
 
-from io_adapters.dicomweb import reach
-from io_adapters.dicomweb_uri import is_pacs
-from io_adapters.results import earlier_failures, earlier_records
+from io_adapters import storage
 from io_adapters.scan import ScanError
-from jobs.cluster import RunError, machines
+from jobs.cluster import RunError, connect, machines
 from jobs.config import ScoreConfig, parse_config
-from jobs.derivatives import write_derivatives
-from jobs.ledger import Ledger, State
+from jobs.errors import ConfigError
 from jobs.placement import place
-from jobs.plan import make_plan, run_settings
-from jobs.run import Run, check_method, check_output, describe_model
-from jobs.settings import ConfigError
-from zsad.backbone import WeightsError
-from zsad.checkpoints import Checkpoint
-from zsad.detectors import complete_checkpoint
+from zsad.weights import embedded
 
 SCORED, RUN_FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -40,8 +36,13 @@ SCORED, RUN_FAILED, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the job; returns the exit code."""
     try:
-        return run_job(parse_config(arguments))
-    except (ConfigError, WeightsError, FileNotFoundError) as error:
+        config = parse_config(arguments)
+        if not config.dry_run:
+            start(config)
+        from jobs.archive_job import run_job  # takes seconds: what is wrong is told before
+
+        return SCORED if run_job(config) else SOME_FAILED
+    except (ConfigError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG_USAGE
     except (RunError, ScanError) as error:
@@ -56,44 +57,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return RUN_FAILED
 
 
-def run_job(config: ScoreConfig) -> int:
-    """Plan, score, finish; returns the exit code of a run that came to its end."""
-    if not config.dry_run:
-        place(machines(), config.wanted)  # first: a large model takes longer to load
-    model = check_model(config)
-    settings = run_settings(config, model)
-    check_output(config, settings)
-    for archive in filter(is_pacs, (*config.input, *config.send_to)):
-        reach(archive)
-    with Ledger.open() as ledger:
-        ledger.remember(earlier_records(config.output), earlier_failures(config.output))
-        plan = make_plan(config, settings, ledger)
-        if config.dry_run:
-            print("\n".join(plan.lines()))
-            return SCORED
-        run = Run(config, model, plan, ledger)
-        run.score()
-        reports = run.finish()
-        if config.bids_output:
-            records = ledger.records(State.KEPT, State.SCORED)
-            write_derivatives(config, records, heat=describe_model(model)["heat"])
-        print(f"scored scans: {run.scored}, failed inputs: {run.failed}")
-        if run.unsent:
-            print(f"results of {run.unsent} scans were not sent (failures.csv); run again to send")
-        print("\n".join(f"report: {uri}" for uri in reports))
-        return SOME_FAILED if run.failed or run.unsent else SCORED
-
-
-def check_model(config: ScoreConfig) -> Checkpoint:
-    """Load the model once here, where an error is one line, before workers load theirs.
+def start(config: ScoreConfig) -> None:
+    """Join or start Ray, whose processes take as long as our imports: the two go side by side.
 
     Raises:
-        ConfigError: another method was asked for.
-        WeightsError: there is no usable checkpoint, or its CLIP is not there or another one.
+        ConfigError: the checkpoint is not there.
+        FileNotFoundError: an input on this machine is not.
+        RunError: the cluster does not answer, or has no room for what is wanted.
     """
-    checkpoint = complete_checkpoint(config.checkpoint, clip=config.clip)
-    check_method(config.detector, checkpoint, config.checkpoint)
-    return checkpoint
+    place(machines(), config.wanted)
+    check_paths(config)
+    with imported("jobs.archive_job"):
+        connect()
+
+
+def check_paths(config: ScoreConfig) -> None:
+    """Look whether the checkpoint and what input is on this machine are there at all.
+
+    Raises:
+        ConfigError: the checkpoint is not.
+        FileNotFoundError: an input is not.
+    """
+    if config.checkpoint not in embedded() and not Path(config.checkpoint).exists():
+        names = ", ".join(embedded())
+        raise ConfigError(
+            f"no checkpoint at {config.checkpoint}; models inside this package: {names}"
+        )
+    for uri in filter(storage.is_local, config.input):
+        if not storage.exists(uri):
+            raise FileNotFoundError(f"no file or folder at {uri}")
+
+
+@contextmanager
+def imported(module: str) -> Iterator[None]:
+    """Import a module beside what the block does, in a thread; an error comes when it is used.
+
+    Not the other way round: a thread that starts Ray must live as long as Ray's processes, which
+    the kernel ends with it, and leaves a SIGTERM without the handler that ends Ray.
+    """
+    thread = Thread(target=import_module, args=(module,), name=f"import {module}")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 if __name__ == "__main__":

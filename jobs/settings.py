@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from io_adapters.storage import absolute, is_local
+from jobs.errors import ConfigError
 
-
-class ConfigError(Exception):
-    """A setting that cannot work; the message names the setting, its value and what to do."""
+__all__ = ["ConfigError", "gather", "rooted"]
 
 
 def gather(

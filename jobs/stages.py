@@ -62,8 +62,9 @@ class ScoreAndPublish(Score):
 
     def __call__(self, batch: Batch) -> Batch:
         """Score and publish the scans of a block."""
-        with self.watch.over("score", batch) as watched:
-            return self.publisher(self.scorer(watched))
+        scored = super().__call__(batch)
+        with self.watch.over("publish", scored) as watched:
+            return self.publisher(watched)
 
 
 def run_stages(
@@ -110,13 +111,14 @@ def lay_out(
 ) -> Dataset:
     """Return the stages of some blocks as a dataset that runs when it is read."""
     _configure_ray_data(settings.no_progress_s)
-    rows = ray.data.from_arrow(blocks)
+    rows: Dataset = ray.data.from_blocks(blocks)  # `from_arrow` has a task look at each first
     most = min(placement.max_workers, len(blocks))
     workers = ActorPoolStrategy(
         min_size=min(placement.min_workers, most),
         max_size=most,
         max_tasks_in_flight_per_actor=4,
-        max_concurrent_calls_per_actor=2,  # the next batch is read while this one scores
+        max_concurrent_calls_per_actor=2,  # one block scores, while another is read or published
+        enable_true_multi_threading=True,  # the model itself gives each its turn
     )
     arguments = (settings, placement, watch)
     if placement.tasks is None:

@@ -7,7 +7,7 @@ tower read at the end-of-text token: what OpenAI published, and most of what cam
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, NamedTuple, cast
 
@@ -92,24 +92,31 @@ def named_model(name: str) -> dict[str, Any]:
 
 def unsupported_parts(model: ModelConfig) -> list[str]:
     """Return the settings of a model that ask for something else than what is supported here."""
-    import open_clip
-
     vision, text = model["vision_cfg"], model["text_cfg"]
     own = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"}
-    towers = (
-        (vision, SIZES_OF_VISION, open_clip.CLIPVisionCfg()),
-        (text, SIZES_OF_TEXT, open_clip.CLIPTextCfg()),
-    )
     parts = [name for name, value in model.items() if name not in own and value]
-    for tower, sizes, defaults in towers:
-        parts += [
-            name
-            for name, value in tower.items()
-            if name not in sizes and value != getattr(defaults, name, None)
-        ]
+    parts += _unusual(vision, SIZES_OF_VISION, "CLIPVisionCfg")
+    parts += _unusual(text, SIZES_OF_TEXT, "CLIPTextCfg")
     if not parts and not all(isinstance(vision.get(n), int) for n in ("layers", "patch_size")):
         parts.append("layers")  # of a ResNet: a list, and no patches
     return parts
+
+
+def _unusual(tower: Mapping[str, Any], sizes: Collection[str], kind: str) -> list[str]:
+    """Return the settings of a tower, beside its sizes, that differ from open_clip's defaults.
+
+    Args:
+        tower: its configuration.
+        sizes: settings that may have any value.
+        kind: the name of open_clip's class of such configurations.
+    """
+    others = [name for name in tower if name not in sizes]
+    if not others:  # as a rule; so a process that only looks at checkpoints is spared the import
+        return []
+    import open_clip
+
+    defaults = getattr(open_clip, kind)()
+    return [name for name in others if tower[name] != getattr(defaults, name, None)]
 
 
 def sizes_of_model(model: ModelConfig) -> ClipSizes:

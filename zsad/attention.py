@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from zsad.packing import can_pack, product
+
 TILE = 1 << 20
 """Scores of a head that are there at once: in bf16 they stay in the cache of a core."""
 
@@ -33,26 +35,25 @@ def mix(
 
 
 def mix_in_tiles(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Do the same for some heads and rows after the other; not for training."""
-    shape, tokens = q.shape, q.shape[-2]
-    q, k, v = (x.flatten(0, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
-    heads, rows = torch.get_num_threads(), max(1, TILE // k.shape[-2])
-    mixed = torch.empty_like(q)
-    with torch.autocast(q.device.type, enabled=False):  # it would make the softmax one of float32
-        for head in range(0, len(q), heads):
-            some = slice(head, head + heads)
-            keys, values = k[some].transpose(1, 2), v[some]
-            for row in range(0, tokens, rows):
-                those = slice(row, row + rows)
-                scores = torch.bmm(q[some, those], keys)
-                mixed[some, those] = torch.bmm(scores.softmax(dim=-1), values)
+    """Do the same by oneDNN for some rows of a head after the other; not for training."""
+    shape, keys = q.shape, k.shape[-2]
+    # oneDNN has fast kernels for rows that lie side by side alone.
+    q, k, v = (
+        x.flatten(0, 1).contiguous() for x in (q * q.shape[-1] ** -0.5, k, v.transpose(-1, -2))
+    )
+    mixed, rows = torch.empty_like(q), max(1, TILE // keys)
+    for head in range(len(q)):
+        for row in range(0, q.shape[1], rows):
+            some = slice(row, row + rows)
+            weights = product(q[head, some], k[head]).softmax(dim=-1)
+            mixed[head, some] = product(weights, v[head])
     return mixed.view(shape)
 
 
 def _is_faster_in_tiles(q: Tensor) -> bool:
-    """Tell whether PyTorch's own kernel is slow: it computes in bf16 on CPUs with AMX alone."""
-    on_cpu = q.device.type == "cpu" and q.dtype is torch.bfloat16
-    return on_cpu and not torch.is_grad_enabled() and not _has_amx()
+    """Tell whether PyTorch's own kernel is slow: it is made for AMX, and without it for MKL."""
+    on_cpu = q.device.type == "cpu" and not torch.is_grad_enabled()
+    return on_cpu and can_pack() and not _has_amx()
 
 
 @cache

@@ -51,6 +51,9 @@ def level_probabilities(
 def gaussian_blur(maps: Tensor, *, size: int, sigma: float) -> Tensor:
     """Blur maps (B, h, w) with a Gaussian of `size` × `size` taps; borders are mirrored.
 
+    A map gets the same result alone and in any batch, to the last bit. A convolution would not give
+    it: libraries choose between several ways to do one, by the size of the batch too.
+
     Raises:
         ValueError: the grid is too small to mirror `size // 2` cells.
     """
@@ -63,9 +66,17 @@ def gaussian_blur(maps: Tensor, *, size: int, sigma: float) -> Tensor:
     offsets = torch.arange(size, dtype=maps.dtype, device=maps.device) - reach
     taps = torch.exp(-(offsets**2) / (2 * sigma**2))
     taps = taps / taps.sum()
-    padded = F.pad(maps[:, None], (reach, reach, reach, reach), mode="reflect")
-    rows = F.conv2d(padded, taps.view(1, 1, size, 1))
-    return F.conv2d(rows, taps.view(1, 1, 1, size))[:, 0]
+    padded = F.pad(maps[:, None], (reach, reach, reach, reach), mode="reflect")[:, 0]
+    return _slide(_slide(padded, taps, dim=1), taps, dim=2)
+
+
+def _slide(maps: Tensor, taps: Tensor, *, dim: int) -> Tensor:
+    """Return the sums of neighbours along an axis, weighted by taps."""
+    length = maps.shape[dim] - len(taps) + 1
+    total = taps[0] * maps.narrow(dim, 0, length)
+    for start in range(1, len(taps)):
+        total = total + taps[start] * maps.narrow(dim, start, length)
+    return total
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:

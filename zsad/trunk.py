@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zsad.attention import mix
+from zsad.packing import PackedAttention
 
 AfterBlock = Callable[[int, Tensor], Tensor]
 """Called with a block's number and its output (B, N, W); returns what the next block sees."""
@@ -78,7 +79,7 @@ def attend(
     """Self-attention with the weights of an `nn.MultiheadAttention`: (B, N, W) → (B, N, W).
 
     Args:
-        attention: the weights.
+        attention: the weights, as they are or packed.
         tokens: (B, N, W).
         causal: whether a token sees only itself and what comes before it.
         by_values: whether values are compared with values, instead of queries with keys: a token
@@ -93,8 +94,11 @@ def attend(
 def ask(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values of tokens (B, N, W), each (B, heads, N, W / heads)."""
     B, N, _ = tokens.shape
-    packed = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = packed.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    if isinstance(attention, PackedAttention):
+        projected = attention.in_proj(tokens)
+    else:
+        projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias)
+    q, k, v = projected.view(B, N, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
     return q, k, v
 
 
@@ -118,6 +122,5 @@ def answer(
         mask: bool (N, M): which keys a query sees.
     """
     mixed = mix(q, k, v, causal=causal, mask=mask)
-    return F.linear(
-        mixed.transpose(1, 2).flatten(2), attention.out_proj.weight, attention.out_proj.bias
-    )
+    projected: Tensor = attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return projected

@@ -1,18 +1,18 @@
-"""The objects that were asked for, as files, and why any of them is not there."""
+"""The objects that were asked for, as files, and why any of them is not there.
+
+What makes them is imported when it is needed: highdicom takes half a second, and most scans have no
+DICOM results.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from pydicom import Dataset
 
-from io_adapters.dicom_output.capture import make_captures
 from io_adapters.dicom_output.findings import DicomOutput, Findings
-from io_adapters.dicom_output.parametric_map import make_parametric_map
-from io_adapters.dicom_output.segmentation import make_segmentation
-from io_adapters.dicom_output.series import encode
-from io_adapters.dicom_output.structured_report import make_report
 from io_adapters.parsers import silence
 
 _SEGMENTATION = "seg.dcm"
@@ -53,7 +53,7 @@ def make_objects(findings: Findings, wanted: Collection[DicomOutput]) -> Objects
             made.omitted[output.value] = (
                 f"the header of the series does not allow it ({type(error).__name__})"
             )
-    made.files = {name: encode(dataset) for name, dataset in datasets.items()}
+    made.files = {name: _encode(dataset) for name, dataset in datasets.items()}
     return made
 
 
@@ -62,15 +62,31 @@ def _make(
 ) -> dict[str, Dataset]:
     """Return the objects of a kind by file name; a report refers to the segmentation in `made`."""
     if output is DicomOutput.SC:
+        from io_adapters.dicom_output.capture import make_captures
+
         captures = make_captures(findings)
         return {f"sc_{rank:03}.dcm": capture for rank, capture in enumerate(captures, start=1)}
     if findings.obstacle:
         raise OmittedError(findings.obstacle)
     if output is DicomOutput.PM:
+        from io_adapters.dicom_output.parametric_map import make_parametric_map
+
         return {"map.dcm": make_parametric_map(findings)}
     if output is DicomOutput.SR:
+        from io_adapters.dicom_output.structured_report import make_report
+
         return {"report.dcm": make_report(findings, made.get(_SEGMENTATION))}
+    from io_adapters.dicom_output.segmentation import make_segmentation
+
     segmentation = make_segmentation(findings)
     if segmentation is None:
         raise OmittedError("no value of the map exceeds the low mark of the heat")
     return {_SEGMENTATION: segmentation}
+
+
+def _encode(dataset: Dataset) -> bytes:
+    """Return the bytes of a DICOM file; nothing hides in its preamble."""
+    dataset.preamble = bytes(128)
+    target = io.BytesIO()
+    dataset.save_as(target, enforce_file_format=True)
+    return target.getvalue()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,15 +13,11 @@ from pydicom.sr.codedict import codes
 
 from io_adapters.dicom_header import MANUFACTURER
 from io_adapters.dicom_output.findings import DicomOutput, Findings, Source
+from io_adapters.dicom_output.uids import derived_uid
 
 NOTICE = "RESEARCH - not for diagnosis"
 SCORE = hd.sr.CodedConcept("anomaly-score", "99ZSAD", "Anomaly score")
 _MAX_SERIES_NUMBER = 10_000_000
-
-
-def derived_uid(*parts: str) -> str:
-    """Return a UID that is always the same for the same texts, and of nothing else."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, '/'.join(parts)).int}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,11 +68,3 @@ def algorithm(findings: Findings) -> hd.AlgorithmIdentificationSequence:
 def headers_of(sources: Sequence[Source]) -> list[Dataset]:
     """Return the header of each object once, in the order of its first slice."""
     return list({str(s.header.SOPInstanceUID): s.header for s in sources}.values())
-
-
-def encode(dataset: Dataset) -> bytes:
-    """Return the bytes of a DICOM file; nothing hides in its preamble."""
-    dataset.preamble = bytes(128)
-    target = io.BytesIO()
-    dataset.save_as(target, enforce_file_format=True)
-    return target.getvalue()

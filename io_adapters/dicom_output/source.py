@@ -12,7 +12,7 @@ from pydicom.valuerep import validate_value
 from io_adapters import storage
 from io_adapters.dicom_header import parse
 from io_adapters.dicom_output.findings import Source
-from io_adapters.dicom_output.series import derived_uid
+from io_adapters.dicom_output.uids import derived_uid
 from io_adapters.parsers import guarded
 from io_adapters.scan import FileRef, Geometry, UnsupportedError
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
-import torch
 
 from jobs.benchmarking.differences import Difference, find_difference
+from jobs.benchmarking.models import model_of
 from jobs.benchmarking.pictures import Picture
 from jobs.benchmarking.plain_aaclip import PlainAAClip
-from jobs.model import Model
 from zsad.backbone import Backbone
 from zsad.detectors.aaclip import AAClip, AAClipConfig
-from zsad.detectors.detector import Detector, Domain
+from zsad.detectors.detector import Domain
 
 ALLOWED_OF_MAPS, ALLOWED_OF_SCORES = 2e-3, 1e-5
 """Maps are sums over levels of cosines times 100, and scores cosines."""
@@ -38,7 +36,7 @@ def differences_of(detector: AAClip, pictures: Sequence[Picture]) -> list[Differ
     """Compare maps and image scores of pictures in float32."""
     plain = plain_of(detector)
     expected = [plain(picture.pixels, picture.class_name) for picture in pictures]
-    model = Model(cast(Detector, detector), precision="fp32", threads=torch.get_num_threads())
+    model = model_of(detector, "fp32")
     seen = model.score([p.pixels for p in pictures], [p.class_name for p in pictures])
     maps = detector.render(seen.maps, (model.side, model.side), Domain.INDUSTRIAL).numpy()
     image = [plain_scores.image for plain_scores in expected]

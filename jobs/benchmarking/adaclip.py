@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from jobs.benchmarking.differences import Difference, find_difference
+from jobs.benchmarking.models import model_of
 from jobs.benchmarking.pictures import Picture
 from jobs.benchmarking.plain_adaclip import PUBLISHED_RUNS, PlainAdaClip
-from jobs.model import Model
 from zsad.backbone import Backbone
 from zsad.detectors.adaclip import AdaClip
 from zsad.detectors.detector import Domain
@@ -69,7 +68,7 @@ def differences_of(detector: AdaClip, pictures: Sequence[Picture]) -> list[Diffe
 
 def _see(detector: AdaClip, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
     """Return maps (B, R, R) and scores (B,), as probabilities."""
-    model = Model(detector, precision="fp32", threads=torch.get_num_threads())
+    model = model_of(detector, "fp32")
     seen = model.score([p.pixels for p in pictures], [p.class_name for p in pictures])
     maps = detector.render(seen.maps, (model.side, model.side), Domain.INDUSTRIAL)
     return maps.numpy(), seen.image.sigmoid().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import imagecodecs
@@ -25,7 +26,9 @@ PICTURES = 10
 _ROOT = "1.2.826.0.1.3680043.8.498."
 
 
-def write_series(folder: Path, encoding: str, *, slices: int, size: int) -> list[Path]:
+def write_series(
+    folder: Path, encoding: str, *, slices: int, size: int, series: int = 1
+) -> list[Path]:
     """Write size × size slices of int16, a millimetre apart, and return their files.
 
     Args:
@@ -33,14 +36,16 @@ def write_series(folder: Path, encoding: str, *, slices: int, size: int) -> list
         encoding: One of `ENCODINGS`.
         slices: How many.
         size: Rows, and columns.
+        series: Its number, which tells it from others; each is a study of its own.
     """
     folder.mkdir(parents=True)
-    encode = ENCODINGS[encoding]
-    encoded = [encode(_slice_of(pixels)) for pixels in draw_slices(min(slices, PICTURES), size)]
+    encoded = _encode(encoding, min(slices, PICTURES), size)
     files = []
     for number in range(slices):
         dataset = encoded[number % PICTURES]
-        dataset.SOPInstanceUID = f"{_ROOT}3.{number + 1}"
+        dataset.StudyInstanceUID = f"{_ROOT}1.{series}"
+        dataset.SeriesInstanceUID = f"{_ROOT}2.{series}"
+        dataset.SOPInstanceUID = f"{_ROOT}3.{series}.{number + 1}"
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.InstanceNumber = number + 1
         dataset.ImagePositionPatient = [-100, -100, number]
@@ -58,6 +63,12 @@ def draw_slices(count: int, size: int) -> Iterator[np.ndarray]:
         yield np.where(np.hypot(x / 0.85, y / 0.65) < 1, body, 0).astype(np.int16)
 
 
+@cache
+def _encode(encoding: str, pictures: int, size: int) -> list[Dataset]:
+    """Return slices to which the numbers of a series are still to be given."""
+    return [ENCODINGS[encoding](_slice_of(pixels)) for pixels in draw_slices(pictures, size)]
+
+
 def _slice_of(pixels: np.ndarray) -> Dataset:
     """Return an uncompressed CT slice with the attributes that readers look at."""
     dataset = Dataset()
@@ -65,7 +76,6 @@ def _slice_of(pixels: np.ndarray) -> Dataset:
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = CTImageStorage
     dataset.SOPInstanceUID = f"{_ROOT}3"
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{_ROOT}1", f"{_ROOT}2"
     dataset.FrameOfReferenceUID = f"{_ROOT}4"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.Modality, dataset.BodyPartExamined = "CT", "CHEST"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 PACKAGES = (
     *("torch", "open_clip_torch", "numpy", "scipy", "scikit-learn"),
-    *("pydicom", "imagecodecs", "pillow"),
+    *("ray", "pydicom", "imagecodecs", "nibabel", "pillow"),
 )
 BF16_CAPABILITIES = ("amx_bf16", "avx512_bf16")
 """CPUs without any compute in bf16 by converting to fp32 and back."""
@@ -30,9 +30,17 @@ def describe_machine() -> dict[str, Any]:
         "gpu": gpu,
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in PACKAGES},
+            **{name: _version(name) for name in PACKAGES},
         },
     }
+
+
+def _version(package: str) -> str | None:
+    """Return a package's version; None without the package, which not every benchmark needs."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def computes_in_bf16() -> bool:

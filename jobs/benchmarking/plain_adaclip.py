@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from jobs.settings import ConfigError
+from jobs.errors import ConfigError
 from zsad.backbone import Backbone, StateDict
 from zsad.detectors.adaclip import AdaClipConfig
 from zsad.preprocess import squash

@@ -20,8 +20,8 @@ from io_adapters.readers import read_scan
 from io_adapters.scan import FileRef, Kind, ScanRef
 from jobs.benchmarking.config import ReadingConfig
 from jobs.benchmarking.ct_series import ENCODINGS, INTERCEPT, write_series
-from jobs.benchmarking.timing import Times, interleave
-from jobs.settings import ConfigError
+from jobs.benchmarking.timing import Times, Work, interleave
+from jobs.errors import ConfigError
 
 PLAIN_DECODERS = {
     "uncompressed": "",
@@ -39,6 +39,16 @@ class ReadingComparison:
     """By encoding, plain pydicom's and ours."""
     wrong: Sequence[str]
     """The encodings whose voxels are not plain pydicom's."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the numbers are none."""
+        return f"too large a difference: {', '.join(self.wrong)}" if self.wrong else None
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """Nothing is scored."""
+        return {}
 
     def ratio(self, encoding: str) -> float:
         """Return how many times as long as plain pydicom we take."""
@@ -82,11 +92,11 @@ def compare_reading(config: ReadingConfig) -> ReadingComparison:
         }
         wrong = [encoding for encoding, files in series.items() if not _agree(encoding, files)]
         variants = {
-            f"{who}_{encoding}": partial(read, encoding, files)
+            f"{who}_{encoding}": Work(partial(read, encoding, files), config.slices)
             for encoding, files in series.items()
             for who, read in (("plain", read_plainly), ("ours", read_ours))
         }
-        times = interleave(variants, rounds=config.rounds, slices=config.slices)
+        times = interleave(variants, rounds=config.rounds)
     pairs = {name: (times[f"plain_{name}"], times[f"ours_{name}"]) for name in series}
     return ReadingComparison(pairs, wrong)
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,27 @@ class Times:
         }
 
 
-def interleave(
-    variants: Mapping[str, Callable[[], object]], *, rounds: int, slices: int
-) -> dict[str, Times]:
+class Work(NamedTuple):
+    """What is timed."""
+
+    run: Callable[[], object]
+    """Does one round's work."""
+    slices: int
+    """That it consists of."""
+
+
+def interleave(variants: Mapping[str, Work], *, rounds: int) -> dict[str, Times]:
     """Warm each variant up, then time all in turn, round after round.
 
     A load that comes and goes then meets all of them alike.
 
     Args:
-        variants: by name; a call does one round's work.
+        variants: by name.
         rounds: how many, at least 1.
-        slices: how many a round's work consists of.
     """
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
-        for name, run in variants.items():
+        for name, (run, slices) in variants.items():
             started = time.perf_counter()
             run()
             took = (time.perf_counter() - started) / slices

@@ -13,9 +13,9 @@ import yaml
 
 from io_adapters import storage
 from jobs.evaluation.published import benchmarks
-from jobs.model import PRECISIONS
 from jobs.settings import ConfigError, gather, rooted
 from zsad.detectors import DETECTORS, Domain
+from zsad.names import PRECISIONS
 from zsad.weights import embedded
 
 

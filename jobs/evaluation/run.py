@@ -118,7 +118,7 @@ def _stages(
         else None
     )
     judged = (
-        ray.data.from_arrow(list(_blocks(items)))
+        ray.data.from_blocks(list(_blocks(items)))
         .map(partial(read_row, resize=resize))
         .map_batches(
             Evaluator,

@@ -16,6 +16,7 @@ from PIL import Image
 
 from io_adapters.scan import ScanRef
 from jobs import run as run_module
+from jobs import score_dataset
 from jobs.ledger import Meta
 from jobs.placement import Placement
 from jobs.publishing import Publisher
@@ -44,7 +45,8 @@ def without_ray() -> Iterator[None]:
     A worker takes ten seconds to start.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "connect", lambda: None)
+        for module in (score_dataset, run_module):
+            patch.setattr(module, "connect", lambda: None)
         patch.setattr(run_module, "run_stages", stages_in_this_process)
         yield
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from tiny import TINY_CLIP
 
-from jobs.benchmark import DISAGREES, MEASURED, WRONG_USAGE, main
+from jobs.benchmark import MEASURED, WENT_WRONG, WRONG_USAGE, main
+from jobs.benchmarking import flops
+from jobs.benchmarking.result import HEADLINES
 from jobs.model import Model
 from zsad.detectors import PatchScores
 from zsad.detectors.adaclip import AdaClip
 
+ROOT = Path(__file__).parents[2]
 VARIANTS = ["plain_fp32", "detector_fp32", "detector_bf16"]
 
 
@@ -21,14 +28,18 @@ BF16 = "jobs.benchmarking.against_plain.computes_in_bf16"
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The arguments of a benchmark that takes a second, on a machine that computes in bf16."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several would wait for each other most of the time
     monkeypatch.setattr(BF16, lambda: True)
+    monkeypatch.setattr(flops, "CPU_PRODUCTS", ((64, 64, 64),))
     (tmp_path / "tiny.json").write_text(json.dumps(TINY_CLIP))
-    return [
+    yield [
         *("--method", "adaclip", "--architecture", str(tmp_path / "tiny.json")),
         *("--image-size", "48", "--batch-size", "3", "--rounds", "2"),
     ]
+    torch.set_num_threads(threads)
 
 
 def test_measures_all_variants_and_writes_their_numbers(
@@ -45,7 +56,12 @@ def test_measures_all_variants_and_writes_their_numbers(
     for precision in ("fp32", "bf16"):
         rates = [numbers[f"{name}_slices_per_s"] for name in (f"detector_{precision}", VARIANTS[0])]
         assert numbers[f"ratio_{precision}_over_plain"] == pytest.approx(rates[0] / rates[1])
-    assert numbers["settings"]["architecture"] == TINY_CLIP
+        assert numbers["fraction_of_matmul_peak_by_variant"][f"detector_{precision}"] > 0
+        assert numbers[f"matmul_peak_{precision}_tflops"] > 0
+    assert set(HEADLINES) <= set(numbers)
+    assert numbers["pipeline_slices_per_s"] is None
+    assert list(numbers["machine_seconds_per_1000_slices"]) == VARIANTS
+    assert numbers["settings"]["weights"]["architecture"] == TINY_CLIP
     assert numbers["command"].startswith("python jobs/benchmark.py --method adaclip")
     assert numbers["machine"]["threads"] == torch.get_num_threads()
     shown = capsys.readouterr().out
@@ -79,7 +95,34 @@ def test_both_compute_the_same(tiny: list[str], tmp_path: Path) -> None:
 def test_each_variant_runs_as_it_is_called(
     tiny: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Detectors take the round's slices at once; of three passes, one warms up."""
+    """Detectors take the round's slices at once; of three passes, one warms up.
+
+    Two more batches of the fastest are timed stage by stage.
+    """
+    seen = record_scoring(monkeypatch)
+    main(tiny)
+    assert seen[-8:-2] == [(False, 3), (True, 3)] * 3
+    assert seen[-2] == seen[-1] in [(False, 3), (True, 3)]
+
+
+def test_of_several_batch_sizes_the_fastest_counts(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = record_scoring(monkeypatch)
+    file = tmp_path / "numbers.json"
+    sizes = tiny.index("--batch-size")
+    given = [*tiny[:sizes], *tiny[sizes + 2 :], "--batch-sizes", "1,3"]
+    assert main([*given, "--json", str(file)]) == MEASURED
+    assert seen[-14:-2] == [(False, 1), (False, 3), (True, 1), (True, 3)] * 3
+    numbers = json.loads(file.read_text())
+    for name in VARIANTS[1:]:
+        best = max(numbers["batch_sizes"][name].values())
+        assert numbers[f"{name}_slices_per_s"] == pytest.approx(best)
+    assert numbers["stages_batch_size"] == seen[-1][1]
+
+
+def record_scoring(patch: pytest.MonkeyPatch) -> list[tuple[bool, int]]:
+    """Return a list that gets precision and size of each batch."""
     seen: list[tuple[bool, int]] = []
     score = Model.score
 
@@ -87,9 +130,8 @@ def test_each_variant_runs_as_it_is_called(
         seen.append((model.bf16, len(images)))
         return score(model, images, class_names)
 
-    monkeypatch.setattr(Model, "score", record)
-    main(tiny)
-    assert seen[-6:] == [(False, 3), (True, 3)] * 3
+    patch.setattr(Model, "score", record)
+    return seen
 
 
 def test_a_detector_that_is_wrong_is_no_result(
@@ -101,7 +143,7 @@ def test_a_detector_that_is_wrong_is_no_result(
         return render(detector, *arguments) + 1e-3
 
     monkeypatch.setattr(AdaClip, "render", shifted)
-    assert main(tiny) == DISAGREES
+    assert main(tiny) == WENT_WRONG
     assert "too large a difference: map" in capsys.readouterr().err
 
 
@@ -109,7 +151,7 @@ def test_a_detector_that_is_wrong_is_no_result(
     ("setting", "value", "told"),
     [
         ("--method", "crane", "--method crane: choose from aaclip, adaclip"),
-        ("--batch-size", "0", "--batch-size 0: must be at least 1"),
+        ("--batch-size", "0", "--batch-sizes 0: must be at least 1"),
         ("--rounds", "0", "--rounds 0"),
         ("--image-size", "50", "image_size 50 is no multiple of patch size 8"),
         ("--architecture", "ViT-Z", "ViT-Z"),
@@ -123,3 +165,21 @@ def test_an_impossible_setting_is_one_line(
     error = capsys.readouterr().err
     assert told in error
     assert error.count("\n") == 1
+
+
+def test_needs_no_ray_and_nothing_that_reads_files(tiny: list[str], tmp_path: Path) -> None:
+    """On a machine with PyTorch and open_clip alone, a detector can still be measured."""
+    missing = ["ray", "pydicom", "imagecodecs", "nibabel", "tifffile", "s3fs", "highdicom", "isal"]
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({missing}))
+from jobs.benchmark import main
+from jobs.benchmarking import flops
+flops.CPU_PRODUCTS = ((64, 64, 64),)
+sys.exit(main(sys.argv[1:]))
+"""
+    file = tmp_path / "numbers.json"
+    command = [sys.executable, "-c", code, *tiny, "--json", str(file)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=ROOT, env=one_thread, check=True, capture_output=True)
+    assert json.loads(file.read_text())["detector_fp32_slices_per_s"] > 0

@@ -34,3 +34,16 @@ def test_upsampling_puts_corners_on_corners_and_is_linear_between() -> None:
     large = upsample(maps, (3, 5))[0]
     torch.testing.assert_close(large[0], torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0]))
     torch.testing.assert_close(large[:, 0], torch.tensor([0.0, 1.0, 2.0]))
+
+
+@pytest.mark.parametrize("grid", [16, 37])
+def test_a_map_is_rendered_alike_alone_and_in_any_batch(grid: int) -> None:
+    """To the last bit, or a scan's maps would depend on how many slices are rendered at once."""
+    maps = torch.randn(9, grid, grid, generator=torch.Generator().manual_seed(0)).cumsum(dim=1)
+
+    def render(part: torch.Tensor) -> torch.Tensor:
+        return upsample(gaussian_blur(part, size=9, sigma=1.5), (100, 130))
+
+    together = render(maps)
+    for size in (1, 2, 4):
+        assert torch.equal(torch.cat([render(part) for part in maps.split(size)]), together)

@@ -19,6 +19,7 @@ from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.config import DetectorConfig, ScoreConstants
 from zsad.detectors.detector import Domain, PatchScores, Ruled
 from zsad.maps import TEMPERATURE, gaussian_blur, level_logits, upsample
+from zsad.packing import pack_blocks, pack_layers
 from zsad.prompts import AACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
 from zsad.trunk import full_precision, run_blocks
@@ -162,6 +163,13 @@ class AAClip(Ruled, nn.Module):
     def backbone_config(self) -> BackboneConfig:
         """The CLIP it runs on."""
         return self.backbone.config
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """See `zsad.detectors.detector.Detector`. Anchors stay float32: they are made once."""
+        clip, tokens = self.backbone.clip, len(self.backbone.clip.visual.positional_embedding)
+        pack_blocks(clip.visual.transformer.resblocks, dtype, rows=tokens)
+        pack_blocks(clip.transformer.resblocks, torch.float32, rows=clip.context_length)
+        pack_layers(self, rows=tokens)
 
     def encode_text(self, class_names: Sequence[str]) -> Tensor:
         """Return the anchors (C, D, 2) of C class names, unit columns: 0 normal, 1 anomalous."""

@@ -21,6 +21,7 @@ from zsad.backbone import Backbone, BackboneConfig
 from zsad.detectors.config import DetectorConfig, ScoreConstants
 from zsad.detectors.detector import ClassText, Domain, PatchScores, Ruled, SentenceTokens
 from zsad.maps import level_logits, log_odds, upsample
+from zsad.packing import pack_blocks, pack_layers
 from zsad.prompts import ADACLIP_PROMPTS, anchors_of
 from zsad.scores import ScoreRange
 from zsad.semantic_fusion import semantic_fusion
@@ -213,27 +214,21 @@ class AdaClip(Ruled, nn.Module):
         """The CLIP it runs on."""
         return self.backbone.config
 
+    def pack(self, dtype: torch.dtype) -> None:
+        """See `zsad.detectors.detector.Detector`. Text blocks see slices too, by their prompts."""
+        clip, tokens = self.backbone.clip, len(self.backbone.clip.visual.positional_embedding)
+        pack_blocks(clip.visual.transformer.resblocks, dtype, rows=tokens)
+        pack_blocks(clip.transformer.resblocks, dtype, rows=clip.context_length)
+        pack_layers(self, rows=tokens)
+
     def forward(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
         """Score slices: pixels uint8 (B, 3, R, R), and what `encode_text` gave of their classes.
 
         Scores are log-odds: their sigmoid is the official score, but does not stick at 1.
 
-        On a CPU pictures go one by one. It costs a large model nothing, and a matrix product of
-        another shape rounds otherwise: where two patches, or two clusterings, are as good but for
-        rounding, the fusion would then take another one for each batch that a picture is in.
+        Pictures of a batch are scored as each alone, but for rounding. That decides where two
+        patches, or two clusterings, are as good but for it: the fusion may take the other one.
         """
-        if pixels.device.type != "cpu":
-            return self.score_together(pixels, texts)
-        alone = [
-            self.score_together(pixels[i : i + 1], texts[i : i + 1]) for i in range(len(texts))
-        ]
-        return PatchScores(
-            maps=torch.cat([scores.maps for scores in alone]),
-            image=torch.cat([scores.image for scores in alone]),
-        )
-
-    def score_together(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
-        """Do the same for a batch at once: equal but for rounding, and what it decides."""
         seen = self.encode_images(self.backbone.normalise(pixels))
         anchors = self.anchors(texts, seen.text_prompts)
         with full_precision(seen.patches):

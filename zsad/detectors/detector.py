@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from zsad.backbone import BackboneConfig
+from zsad.names import Domain
 
-
-class Domain(StrEnum):
-    """What kind of picture a slice is; methods smooth and score the two differently."""
-
-    INDUSTRIAL = "industrial"
-    MEDICAL = "medical"
+__all__ = [
+    "ClassText",
+    "Detector",
+    "Domain",
+    "PatchScores",
+    "Ruled",
+    "ScoreRule",
+    "SentenceTokens",
+]
 
 
 class SentenceTokens(NamedTuple):
@@ -70,6 +74,12 @@ class Detector(ScoreRule, Protocol):
 
     def encode_text(self, class_names: Sequence[str]) -> Sequence[ClassText]:
         """Return what C class names come to before a slice is seen, one entry each."""
+
+    def pack(self, dtype: torch.dtype) -> None:
+        """Lay out for inference on this CPU: blocks that see a slice in a type, others in float32.
+
+        Scores stay the same but for rounding; it cannot be saved, trained or moved any more.
+        """
 
     def __call__(self, pixels: Tensor, texts: Sequence[ClassText]) -> PatchScores:
         """Score slices: pixels uint8 (B, 3, R, R), and B entries of `encode_text`."""

@@ -16,7 +16,7 @@ from findings_case import COMPLETE, HEAT, findings_of, maps_of, series
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from io_adapters.dicom_output import objects
+from io_adapters.dicom_output import segmentation
 from io_adapters.dicom_output.findings import DicomOutput, Findings, Source
 from io_adapters.dicom_output.objects import Objects, make_objects
 from io_adapters.dicom_output.source import clean_header
@@ -180,7 +180,7 @@ def test_what_a_library_refuses_is_left_out_without_its_words(
     def refuse(_: Findings) -> Dataset:
         raise ValueError("Doe^Jane is not a shape")
 
-    monkeypatch.setattr(objects, "make_segmentation", refuse)
+    monkeypatch.setattr(segmentation, "make_segmentation", refuse)
     made = make_objects(findings, ALL)
     assert made.omitted == {"seg": "the header of the series does not allow it (ValueError)"}
     assert "sc_001.dcm" in made.files

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.benchmarking.timing import Times, interleave
+from jobs.benchmarking.timing import Times, Work, interleave
 
 
 class Clock:
@@ -30,10 +30,13 @@ def test_variants_take_turns_and_the_first_of_each_is_not_counted(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
-    variants = {"a": clock.variant("a", 100, 4, 8), "b": clock.variant("b", 100, 2, 6)}
-    times = interleave(variants, rounds=2, slices=2)
+    variants = {
+        "a": Work(clock.variant("a", 100, 4, 8), slices=2),
+        "b": Work(clock.variant("b", 100, 2, 6), slices=4),
+    }
+    times = interleave(variants, rounds=2)
     assert clock.log == "ababab"
-    assert times == {"a": Times((2.0, 4.0)), "b": Times((1.0, 3.0))}
+    assert times == {"a": Times((2.0, 4.0)), "b": Times((0.5, 1.5))}
 
 
 def test_one_disturbed_round_does_not_move_the_median() -> None:
