@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from ceph import Rgw, running_rgw
 from tiny import as_checkpoint, tiny_detector
 
 from zsad.checkpoints import save_checkpoint
+
+torch.set_num_threads(1)  # a second one waits for the first, where Ray's workers take its core
 
 
 @pytest.fixture(scope="session")

@@ -63,9 +63,12 @@ class Comparison:
 
     @property
     def trunk_fraction(self) -> float | None:
-        """The share of the peak in the trunk of the fastest variant; None if it was not seen."""
+        """The share of the peak in the trunk of the fastest variant; None if it was not seen.
+
+        And None on a CPU: the stages are those of one slice on one core, the peak is of them all.
+        """
         seconds = self.stages.seconds["trunk"]
-        if not seconds:
+        if not seconds or self.stages.device_bytes is None:
             return None
         trunk = self.flops.trunk * self.stages.slices / seconds
         return trunk / self.peaks[precision_of(self.fastest)]
@@ -104,13 +107,18 @@ class Comparison:
                 "trunk; matrix products reach "
                 + ", ".join(f"{peak / 1e12:.3g} TFLOP/s in {n}" for n, peak in self.peaks.items()),
                 f"{self.fastest}: {self.stages.as_text()}",
-                f"the trunk reaches {self.trunk_fraction:.0%} of the peak"
-                if self.trunk_fraction
-                else "the trunk's modules were not called: it is among the heads",
+                *self._trunk_as_text(),
                 "largest difference of detector_fp32 from plain_fp32, of the numbers' reach:",
                 *(difference.as_text() for difference in self.differences),
             ]
         )
+
+    def _trunk_as_text(self) -> list[str]:
+        if not self.stages.seconds["trunk"]:
+            return ["the trunk's modules were not called: it is among the heads"]
+        if self.trunk_fraction is None:
+            return []
+        return [f"the trunk reaches {self.trunk_fraction:.0%} of the peak"]
 
     def _variants_as_text(self) -> list[str]:
         titles = ("s/slice", "fastest", "slowest", "slices/s", "× plain", "of peak")

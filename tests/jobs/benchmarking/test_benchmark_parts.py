@@ -57,7 +57,7 @@ COMPARISON = Comparison(
     },
     flops=Flops(all=1000, trunk=800),
     peaks={"fp32": 1000.0, "bf16": 4000.0},
-    stages=BatchStages(slices=1, seconds={"trunk": 0.4, "heads": 0.1}, device_bytes=None),
+    stages=BatchStages(slices=1, seconds={"trunk": 0.4, "heads": 0.1}, device_bytes=10**6),
 )
 
 
@@ -88,6 +88,12 @@ def test_a_trunk_that_was_not_seen_has_no_fraction() -> None:
     unseen = replace(COMPARISON, stages=stages)
     assert unseen.to_dict()["trunk_fraction_of_matmul_peak"] is None
     assert "it is among the heads" in unseen.as_text()
+
+
+def test_one_core_s_trunk_has_no_share_of_all_cores_peak() -> None:
+    on_cpu = replace(COMPARISON, stages=replace(COMPARISON.stages, device_bytes=None))
+    assert on_cpu.to_dict()["trunk_fraction_of_matmul_peak"] is None
+    assert "the trunk" not in on_cpu.as_text().replace("in the trunk", "")
 
 
 def test_several_batch_sizes_are_a_table() -> None:
