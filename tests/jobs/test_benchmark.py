@@ -102,7 +102,7 @@ def test_each_variant_runs_as_it_is_called(
     seen = record_scoring(monkeypatch)
     main(tiny)
     assert seen[-8:-2] == [(False, 3), (True, 3)] * 3
-    assert seen[-2] == seen[-1] in [(False, 3), (True, 3)]
+    assert seen[-2] == seen[-1] in [(False, 1), (True, 1)]  # the stages of one core's slice
 
 
 def test_of_several_batch_sizes_the_fastest_counts(

@@ -1,4 +1,7 @@
-"""The benchmark of the whole job: one small run with Ray, and its parts without."""
+"""The benchmark of the whole job: one small run with Ray, and its parts without.
+
+pytest tests/jobs/benchmarking/test_pipeline_benchmark.py -m slow
+"""
 
 from __future__ import annotations
 
@@ -45,16 +48,19 @@ def numbers(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_all_drawn_slices_are_scored(numbers: dict[str, Any]) -> None:
     assert (numbers["scans"], numbers["slices"]) == (5, 10)
 
 
+@pytest.mark.slow
 def test_the_parts_of_the_run_add_up_to_the_command(numbers: dict[str, Any]) -> None:
     parts = [numbers[name] for name in ("startup_s", "scoring_s", "finish_s")]
     assert min(parts) > 0
     assert sum(parts) == pytest.approx(numbers["command_s"])
 
 
+@pytest.mark.slow
 def test_the_rate_is_that_of_the_scoring_alone(numbers: dict[str, Any]) -> None:
     assert numbers["pipeline_slices_per_s"] == pytest.approx(10 / numbers["scoring_s"])
     assert numbers["machine_seconds_per_1000_slices"] == {
@@ -63,6 +69,7 @@ def test_the_rate_is_that_of_the_scoring_alone(numbers: dict[str, Any]) -> None:
     assert numbers["cost_per_1000_slices"]["pipeline"] == pytest.approx(0.1 * numbers["scoring_s"])
 
 
+@pytest.mark.slow
 def test_the_ratio_is_to_the_detector_before_and_after(numbers: dict[str, Any]) -> None:
     before, after = numbers["bare_detector_slices_per_s"]
     ratio = numbers["pipeline_slices_per_s"] / ((before + after) / 2)
@@ -70,11 +77,13 @@ def test_the_ratio_is_to_the_detector_before_and_after(numbers: dict[str, Any]) 
     assert 0 < numbers["ratio_command_over_detector"] < ratio
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_processes_with_torch(numbers: dict[str, Any]) -> None:
     for name in ("driver_rss_mb", "worker_rss_mb"):
         assert 100 < numbers[name] < 10_000
 
 
+@pytest.mark.slow
 def test_headlines_of_other_benchmarks_are_null(numbers: dict[str, Any]) -> None:
     assert set(HEADLINES) <= set(numbers)
     assert numbers["plain_fp32_slices_per_s"] is None
