@@ -2,8 +2,8 @@
 
 PyTorch gives float32 products to MKL, which is slow on processors that are not Intel's, and lays
 the weights of bf16 products out again in every call. Here that happens once, and the activation of
-the hidden layer is part of the product; as `torch.compile` does it.
-Packed modules only infer: they have no gradient and no `state_dict`, and do not leave the CPU.
+the hidden layer is part of the product, as in what `torch.compile` makes. Packed modules only
+infer: they have no gradient and no `state_dict`, and do not leave the CPU.
 """
 
 from __future__ import annotations
