@@ -39,6 +39,8 @@ class Machine:
 
     cpus: float
     gpus: float = 0.0
+    memory: float | None = None
+    """Bytes for processes; None: unknown."""
     labels: Mapping[str, str] = field(default_factory=dict)
     count: int = 1
     running: bool = True
@@ -87,7 +89,8 @@ def machines() -> list[Machine]:
     if not ray.is_initialized():
         if _find_cluster() is None:
             here = ResourceAndLabelSpec().resolve(is_head=True)
-            return [_machine({"CPU": here.num_cpus, "GPU": here.num_gpus}, here.labels)]
+            has = {"CPU": here.num_cpus, "GPU": here.num_gpus, "memory": here.memory}
+            return [_machine(has, here.labels)]
         connect()
     alive = [node for node in ray.nodes() if node["Alive"]]
     running = [_machine(node["Resources"], node["Labels"]) for node in alive]
@@ -118,7 +121,10 @@ def _shape(machine: Machine) -> tuple[float, float, str | None]:
 
 def _machine(resources: Mapping[str, float | None], labels: Mapping[str, str] | None) -> Machine:
     return Machine(
-        cpus=resources.get("CPU") or 0, gpus=resources.get("GPU") or 0, labels=dict(labels or {})
+        cpus=resources.get("CPU") or 0,
+        gpus=resources.get("GPU") or 0,
+        memory=resources.get("memory"),
+        labels=dict(labels or {}),
     )
 
 

@@ -58,9 +58,10 @@ class ScoreConfig:
     batch_size: int | None = None
     """Slices that go through the model at once; None: what its device has memory for."""
     workers: int | None = None
-    """Processes that score, each with a detector of its own; None: one a GPU, or one a machine."""
+    """Processes that score, each with a detector of its own. None: one a GPU, or as many
+    as keep all CPUs busy."""
     cpus_per_worker: int | None = None
-    """None: without GPUs all that a machine has, or its share; with them, what reading leaves."""
+    """None: without GPUs an even share of what a machine has; with them, what reading leaves."""
     gpus_per_worker: float | None = None
     """None: 1 where there are GPUs. 0.5: two workers share one. 0: GPUs are not used."""
     no_progress_timeout: float = 3 * 3600.0
@@ -258,8 +259,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--dicom-output", metavar="KIND,…", help="of DICOM series: seg,sc,pm,sr or none (seg,sc)")
     add("--precision", choices=PRECISIONS, help="auto: bf16 on a GPU, fp32 on a CPU")
     add("--batch-size", type=int, metavar="N", help="slices through the model at once (what fits)")
-    add("--workers", type=int, metavar="N", help="processes that score (one a GPU or machine)")
-    add("--cpus-per-worker", type=int, metavar="N", help="CPUs of each (all that are there)")
+    add("--workers", type=int, metavar="N", help="processes that score (as many as pay)")
+    add("--cpus-per-worker", type=int, metavar="N", help="CPUs of each (all, in even shares)")
     add("--gpus-per-worker", type=float, metavar="N", help="GPUs of each, 0.5 to share one (1)")
     add("--no-progress-timeout", type=float, metavar="SECONDS", help=_NO_PROGRESS_HELP)
     add("--keep-ids", action="store_true", help="name medical scans by path, not by keyed hash")

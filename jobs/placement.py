@@ -4,8 +4,11 @@ Ray waits without a word for what a cluster cannot give. So this is worked out b
 submitted, and what cannot be is an error that says what is missing.
 
 Without GPUs the model's arithmetic is the limit, so every machine's CPUs go to workers that read,
-score and publish: the *fused* layout. With GPUs, or on machines with roles, reading and publishing
-are tasks of their own, on CPUs that the workers leave free: the *staged* layout.
+score and publish: the *fused* layout. A large model has one worker a machine, where it is in memory
+once; a small one has several, because Python would keep a single process from using all CPUs.
+
+With GPUs, or on machines with roles, reading and publishing are tasks of their own, on CPUs that
+the workers leave free: the *staged* layout.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ MOST_IDLE = 0.25
 TOO_SMALL = 0.25
 """A machine with less than this share of the largest one's CPUs is left out: workers all have the
 same number, and one that fits there would be one of many on the largest, each with its model."""
+FLOPS_PER_CPU = 2e9
+"""Of a slice, for each CPU that a worker has a use for. These take a CPU 10 to 20 ms. Reading and
+publishing a slice take 5 to 16, much of it Python, which a process runs in one thread at a time."""
+WORKER_BYTES = 2e9
+"""What a worker with a small model takes of its machine's memory: most of it is no model's."""
 READING = 0.5
 """Share of the CPUs for tasks that may read at once; so publishing keeps up with the run."""
 PUBLISH_CPUS = 0.5
@@ -95,8 +103,13 @@ class Placement:
         return f"workers: {count}, each has {has} and {doing}"
 
 
-def place(machines: Sequence[Machine], wanted: Wanted) -> Placement:
+def place(machines: Sequence[Machine], wanted: Wanted, *, slice_flops: float) -> Placement:
     """Lay out a run on machines that are there or may be started.
+
+    Args:
+        machines: those.
+        wanted: what a person asked for.
+        slice_flops: floating-point operations that the model needs for a slice, about.
 
     Raises:
         RunError: what is wanted does not fit; the message says what is missing.
@@ -112,7 +125,8 @@ def place(machines: Sequence[Machine], wanted: Wanted) -> Placement:
     gpus = _gpus_per_worker(hosts, wanted)
     hosts = [host for host in hosts if host.gpus >= gpus]
     staged = with_roles or gpus > 0
-    cpus = _cpus_per_worker(hosts, wanted, gpus, sharing=staged and not with_roles)
+    most_cpus = max(1, int(slice_flops / FLOPS_PER_CPU))
+    cpus = _cpus_per_worker(hosts, wanted, gpus, most_cpus, sharing=staged and not with_roles)
     fitting = _count(hosts, cpus, gpus)
     most = wanted.workers or fitting
     if most > fitting:
@@ -175,15 +189,23 @@ def _gpus_per_worker(hosts: Sequence[Machine], wanted: Wanted) -> float:
 
 
 def _cpus_per_worker(
-    hosts: Sequence[Machine], wanted: Wanted, gpus: float, *, sharing: bool
+    hosts: Sequence[Machine], wanted: Wanted, gpus: float, most: int, *, sharing: bool
 ) -> float:
-    """Return the CPUs of each worker; `sharing`: their machines have other tasks too."""
+    """Return the CPUs of each worker.
+
+    Args:
+        hosts: machines for workers.
+        wanted: what a person asked for.
+        gpus: of each worker.
+        most: CPUs that a worker without GPU has a use for.
+        sharing: whether the machines have other tasks, too.
+    """
     if wanted.cpus_per_worker is not None:
-        most = max(host.cpus for host in hosts)
-        if wanted.cpus_per_worker > most:
+        largest = max(host.cpus for host in hosts)
+        if wanted.cpus_per_worker > largest:
             raise RunError(
                 f"--cpus-per-worker {wanted.cpus_per_worker}: no machine for workers has more "
-                f"than {most:g}: {_told(hosts)}"
+                f"than {largest:g}: {_told(hosts)}"
             )
         return wanted.cpus_per_worker
     if sharing:  # a GPU's worker needs little, but a machine has to have CPUs left for tasks
@@ -193,19 +215,30 @@ def _cpus_per_worker(
     if gpus:
         least = min(host.cpus / _fit(host, 0, gpus) for host in hosts)
         return math.floor(least) if least >= 1 else _floor(least)
-    return _even_share(hosts)
+    return _even_share(hosts, most)
 
 
-def _even_share(hosts: Sequence[Machine]) -> int:
-    """Return CPUs of a worker, such that all machines have one, and few CPUs are idle."""
+def _even_share(hosts: Sequence[Machine], most: int) -> int:
+    """Return CPUs of a worker, such that all machines have one, and few CPUs are idle.
+
+    No more than `most`, where memory allows for as many workers as there are then.
+    """
     largest = max(host.cpus for host in hosts)
     hosts = [host for host in hosts if host.cpus >= TOO_SMALL * largest]
     total = sum(host.cpus * host.count for host in hosts)
     smallest = int(min(host.cpus for host in hosts))
-    for cpus in range(smallest, 1, -1):
+    least = min(smallest, max(map(_memory_share, hosts)))
+    for cpus in range(min(smallest, max(most, least)), least, -1):
         if cpus * _count(hosts, cpus, 0) >= (1 - MOST_IDLE) * total:
             return cpus
-    return 1
+    return max(1, least)
+
+
+def _memory_share(host: Machine) -> int:
+    """Return how many CPUs each worker of a machine must have for all workers to have memory."""
+    if host.memory is None:
+        return 1
+    return math.ceil(host.cpus / max(1, host.memory // WORKER_BYTES))
 
 
 def _without_workers(machine: Machine, cpus: float, gpus: float) -> Machine:

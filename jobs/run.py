@@ -99,7 +99,8 @@ class Run:
         print("starting Ray and loading the model", flush=True)
         connect()
         progress = Progress(self.ledger.count(State.TODO))
-        placement = place(machines(), self.config.wanted)
+        slice_flops = self.model.backbone.slice_flops()
+        placement = place(machines(), self.config.wanted, slice_flops=slice_flops)
         print(placement.line(), flush=True)
         for outcome in run_stages(self.ledger.todo(), self._stage_settings(), placement):
             if record := outcome.get("record"):

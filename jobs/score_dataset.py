@@ -65,7 +65,7 @@ def start(config: ScoreConfig) -> None:
         FileNotFoundError: an input on this machine is not.
         RunError: the cluster does not answer, or has no room for what is wanted.
     """
-    place(machines(), config.wanted)
+    place(machines(), config.wanted, slice_flops=0)  # which decides how many, not whether any
     check_paths(config)
     with imported("jobs.archive_job"):
         connect()

@@ -110,6 +110,17 @@ class BackboneConfig:
             return self.architecture
         return named_model(self.architecture)
 
+    def slice_flops(self) -> int:
+        """Return the floating-point operations of a pass of a slice through the vision blocks.
+
+        A multiplication and an addition are two. What a method adds is not known here.
+        """
+        sizes = sizes_of_model(self.model_config())
+        width, tokens = sizes.vision_width, 1 + (self.image_size // sizes.patch_size) ** 2
+        projections, mlp = 4 * width**2, 2 * width * sizes.vision_mlp
+        attention = 2 * tokens * width
+        return 2 * sizes.vision_blocks * tokens * (projections + mlp + attention)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return asdict(self)

@@ -28,40 +28,43 @@ Chunk = tuple[list[np.ndarray], list[str]]
 def measure_bare(arguments: tuple[str, ...], seconds: float) -> float:
     """Return the slices a second of the detector of a run, which is spared everything else.
 
-    It gets the run's slices, read before, from memory, in batches of the same size, with the
-    precision, the threads and the device of the run's worker; nothing is rendered or written. To be
-    called in a process of its own, which keeps model and slices for the next call.
+    It gets the run's slices, read before, from memory, and computes with the run's precision, on
+    all CPUs that the run's workers have; nothing is rendered or written. Of several GPUs it has
+    one, and its rate counts as often as the run has workers. To be called in a process of its own,
+    which keeps model and slices for the next call.
 
     Args:
         arguments: those of `jobs/score_dataset.py`.
         seconds: how long to measure, at least; slices are scored again and again.
     """
-    model, chunks = _load(arguments)
+    model, chunks, devices = _load(arguments)
     began = time.perf_counter()
     enough = takewhile(lambda _: time.perf_counter() - began < seconds, cycle(chunks))
     scored = sum(len(scores.maps) for scores in model.score_batches(enough))
     took = time.perf_counter() - began
     model.on.free_memory()  # a GPU's, for the run
-    return scored / took
+    return devices * scored / took
 
 
 @cache
-def _load(arguments: tuple[str, ...]) -> tuple[Model, list[Chunk]]:
-    """Return a model that is warm, and all batches."""
+def _load(arguments: tuple[str, ...]) -> tuple[Model, list[Chunk], int]:
+    """Return a model that is warm, all batches, and how many devices like the model's there are."""
     os.environ["RAY_ADDRESS"] = "local"  # as the run: with a Ray of its own, on this machine
     config = parse_config([*arguments, "--dry-run"])
-    placement = place(machines(), config.wanted)
     detector, checkpoint = load_detector(config.checkpoint)
+    slice_flops = checkpoint.backbone.slice_flops()
+    placement = place(machines(), config.wanted, slice_flops=slice_flops)
+    devices = placement.max_workers if placement.gpus else 1
     model = Model(
         detector,
         precision=config.precision,
-        threads=placement.threads,
+        threads=placement.threads * placement.max_workers // devices,
         on_gpu=placement.gpus > 0,
     )
     model.settle(config.batch_size)
     chunks = list(_chunks(config, checkpoint, model.limit.most))
     model.score(*chunks[0])  # reads the class's text, too
-    return model, chunks
+    return model, chunks, devices
 
 
 def _chunks(config: ScoreConfig, checkpoint: Checkpoint, size: int) -> Iterator[Chunk]:

@@ -118,7 +118,6 @@ def prepare(config: PipelineConfig | ScalingConfig, folder: Path, *, slices: int
     return [
         *("--input", str(folder / "archive"), "--output", str(folder / "output")),
         *("--checkpoint", checkpoint, "--precision", config.precision, *together),
-        *("--workers", "1"),  # on several devices, too: the detector alone runs on one
     ]
 
 

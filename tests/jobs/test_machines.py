@@ -109,7 +109,7 @@ def test_an_autoscaler_may_start_all_but_its_head() -> None:
         (16, 0, "decode", 8, False),
         (8, 1, "score", 4, False),
     ]
-    assert place([HEAD, *found], Wanted()).max_workers == 4
+    assert place([HEAD, *found], Wanted(), slice_flops=1e12).max_workers == 4
 
 
 def test_what_runs_already_is_not_started_again() -> None:

@@ -14,6 +14,9 @@ MIXED = [Machine(cpus=16), Machine(cpus=8, gpus=1), Machine(cpus=8, gpus=1)]
 HEAD = Machine(cpus=0)
 ASLEEP = [HEAD, Machine(cpus=8, gpus=1, count=8, running=False)]
 FAKED = [Machine(cpus=2, count=3)]
+LARGE, SMALL = 1e12, 1.4e9
+"""Floating-point operations of a slice: ViT-L-14-336 at 518 px, and the embedded model."""
+GB = 1e9
 
 
 def of_role(role: str, cpus: float, gpus: float = 0, count: int = 1) -> Machine:
@@ -44,10 +47,32 @@ def workers(placement: Placement) -> tuple[int, int, float, float]:
 def test_without_gpus_workers_do_all_and_have_all_cpus(
     machines: list[Machine], expected: tuple[int, int, float, float]
 ) -> None:
-    placement = place(machines, Wanted())
+    placement = place(machines, Wanted(), slice_flops=LARGE)
     assert placement.fused
     assert workers(placement) == expected
     assert placement.threads == expected[2]
+
+
+@pytest.mark.parametrize(
+    ("machines", "slice_flops", "expected"),
+    [
+        (LAPTOP, SMALL, (8, 8, 1, 0)),
+        (LAPTOP, 4.5e9, (4, 4, 2, 0)),
+        ([HEAD, *FAKED], SMALL, (6, 6, 1, 0)),
+        ([Machine(cpus=64)], 35e9, (3, 3, 17, 0)),  # ViT-B-16 at 224 px
+        ([Machine(cpus=8, memory=32 * GB)], SMALL, (8, 8, 1, 0)),
+        ([Machine(cpus=8, memory=9 * GB)], SMALL, (4, 4, 2, 0)),
+        ([Machine(cpus=8, memory=6 * GB)], SMALL, (2, 2, 3, 0)),
+        ([Machine(cpus=8, memory=1 * GB)], SMALL, (1, 1, 8, 0)),
+        ([Machine(cpus=4, memory=32 * GB), Machine(cpus=4, memory=4 * GB)], SMALL, (4, 4, 2, 0)),
+    ],
+)
+def test_a_small_model_has_as_many_workers_as_python_and_memory_need(
+    machines: list[Machine], slice_flops: float, expected: tuple[int, int, float, float]
+) -> None:
+    placement = place(machines, Wanted(), slice_flops=slice_flops)
+    assert placement.fused
+    assert workers(placement) == expected
 
 
 @pytest.mark.parametrize(
@@ -65,7 +90,7 @@ def test_with_gpus_each_has_a_worker_and_cpus_are_left_for_tasks(
     expected: tuple[int, int, float, float],
     tasks: tuple[float, float, int],
 ) -> None:
-    placement = place(machines, Wanted())
+    placement = place(machines, Wanted(), slice_flops=LARGE)
     assert workers(placement) == expected
     assert placement.tasks is not None
     assert (
@@ -83,7 +108,7 @@ def test_with_gpus_each_has_a_worker_and_cpus_are_left_for_tasks(
 def test_machines_with_roles_do_nothing_else(
     machines: list[Machine], expected: tuple[int, int, float, float], readers: int
 ) -> None:
-    placement = place(machines, Wanted())
+    placement = place(machines, Wanted(), slice_flops=LARGE)
     assert workers(placement) == expected
     assert placement.selector == {ROLE: "score"}
     assert placement.tasks is not None
@@ -110,7 +135,7 @@ def test_machines_with_roles_do_nothing_else(
 def test_what_is_wanted_is_what_is_planned(
     machines: list[Machine], wanted: Wanted, expected: tuple[int, int, float, float]
 ) -> None:
-    placement = place(machines, wanted)
+    placement = place(machines, wanted, slice_flops=LARGE)
     assert workers(placement) == expected
     assert placement.fused == (not expected[3])
 
@@ -138,18 +163,20 @@ def test_what_cannot_be_is_told_and_not_waited_for(
     machines: list[Machine], wanted: Wanted, message: str
 ) -> None:
     with pytest.raises(RunError, match=message):
-        place(machines, wanted)
+        place(machines, wanted, slice_flops=LARGE)
 
 
 @pytest.mark.parametrize("gpus", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("cpus", [1, 2, 3, 8, 96])
 @pytest.mark.parametrize("per_worker", [None, 0.1, 0.5, 1])
+@pytest.mark.parametrize("flops", [SMALL, LARGE])
 def test_every_plan_leaves_room_to_read_and_to_publish(
-    cpus: int, gpus: int, per_worker: float | None
+    cpus: int, gpus: int, per_worker: float | None, flops: float
 ) -> None:
     if not gpus and per_worker:
         return
-    placement = place([Machine(cpus=cpus, gpus=gpus)], Wanted(gpus_per_worker=per_worker))
+    wanted = Wanted(gpus_per_worker=per_worker)
+    placement = place([Machine(cpus=cpus, gpus=gpus)], wanted, slice_flops=flops)
     used = placement.max_workers * placement.cpus
     if placement.tasks:
         used += placement.tasks.read_cpus + placement.tasks.publish_cpus

@@ -24,6 +24,11 @@ def test_the_trunk_is_counted_as_on_paper_with_the_adapter_between_blocks() -> N
     assert found.trunk == of_blocks(4, TOKENS) + 2 * TOKENS * WIDTH**2
 
 
+def test_a_backbone_knows_its_blocks_arithmetic_without_its_weights() -> None:
+    backbone = tiny_detector().backbone_config
+    assert backbone.slice_flops() == of_blocks(4, TOKENS)
+
+
 def test_what_comes_before_and_after_is_counted_too() -> None:
     """Patches are embedded; two levels and the detection token are projected and compared."""
     found = count_flops(tiny_detector(), PICTURE)
