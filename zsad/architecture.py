@@ -16,6 +16,8 @@ from zsad.weight_files import StateDict, WeightsError, count_entries
 ModelConfig = Mapping[str, Any]
 """An open_clip model's configuration: embed_dim, vision_cfg, text_cfg."""
 
+VISION_DEFAULTS = {"layers": 12, "width": 768, "patch_size": 16, "mlp_ratio": 4.0}
+"""What open_clip takes for what a configuration does not say."""
 HEAD_WIDTH = 64
 """Channels of an attention head where nothing else is known, as in all models of OpenAI's."""
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from zsad.architecture import (
+    VISION_DEFAULTS,
     architecture_of,
     named_model,
     sizes_of_model,
@@ -115,11 +116,11 @@ class BackboneConfig:
 
         A multiplication and an addition are two. What a method adds is not known here.
         """
-        sizes = sizes_of_model(self.model_config())
-        width, tokens = sizes.vision_width, 1 + (self.image_size // sizes.patch_size) ** 2
-        projections, mlp = 4 * width**2, 2 * width * sizes.vision_mlp
+        tower = VISION_DEFAULTS | self.model_config()["vision_cfg"]
+        width, tokens = tower["width"], 1 + (self.image_size // tower["patch_size"]) ** 2
+        projections, mlp = 4 * width**2, 2 * width * int(width * tower["mlp_ratio"])
         attention = 2 * tokens * width
-        return 2 * sizes.vision_blocks * tokens * (projections + mlp + attention)
+        return int(2 * tower["layers"] * tokens * (projections + mlp + attention))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

@@ -8,6 +8,7 @@ import torch
 from tiny import TINY_CLIP
 
 from zsad.architecture import (
+    VISION_DEFAULTS,
     ClipSizes,
     architecture_of,
     named_model,
@@ -23,6 +24,11 @@ def shapes_of(model: dict) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         clip = open_clip.CLIP(model["embed_dim"], model["vision_cfg"], model["text_cfg"])
     return dict(clip.state_dict())
+
+
+def test_open_clip_s_defaults_are_those_we_know() -> None:
+    defaults = vars(open_clip.CLIPVisionCfg())
+    assert {name: defaults[name] for name in VISION_DEFAULTS} == VISION_DEFAULTS
 
 
 @pytest.mark.parametrize("name", ["ViT-L-14-336", "ViT-L-14", "ViT-B-16", "ViT-H-14", "ViT-g-14"])
