@@ -98,7 +98,7 @@ def encode_nifti(array: np.ndarray, affine: np.ndarray) -> bytes:
         affine: (4, 4) native voxel index to RAS millimetres.
     """
     kind = nib.Nifti1Image if max(array.shape) <= _MAX_DIM_NIFTI1 else nib.Nifti2Image
-    image = kind(array if array.dtype == np.uint8 else array.astype(np.float32), None)
+    image = kind(array if array.dtype == np.uint8 else array.astype(np.float32, copy=False), None)
     header = image.header
     header.set_xyzt_units(xyz="mm", t="sec" if array.ndim == 4 else None)
     header.set_zooms([*np.linalg.norm(affine[:3, :3], axis=0), *[1.0] * (array.ndim - 3)])

@@ -104,7 +104,7 @@ def test_decoding_and_scoring_have_machines_of_their_own() -> None:
 
 
 def test_job_plans_with_machines_that_no_one_has_started_yet() -> None:
-    placement = place(startable(CLUSTER, running=[]), Wanted())
+    placement = place(startable(CLUSTER, running=[]), Wanted(), slice_flops=1e12)
     assert not placement.fused
     assert (placement.max_workers, placement.gpus) == (MACHINES["score"]["max_workers"], 1)
     assert placement.selector == {"zsad-role": "score"}

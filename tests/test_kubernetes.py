@@ -98,7 +98,7 @@ def test_ray_s_autoscaler_understands_the_cluster_and_the_job_plans_with_it() ->
     assert {name: kinds[name]["labels"] for name in GROUPS} == {
         name: group["labels"] for name, group in GROUPS.items()
     }
-    placement = place(startable(seen, running=[]), Wanted())
+    placement = place(startable(seen, running=[]), Wanted(), slice_flops=1e12)
     assert not placement.fused
     assert (placement.max_workers, placement.gpus) == (GROUPS["score"]["maxReplicas"], 1)
     assert placement.selector == GROUPS["score"]["labels"]

@@ -24,7 +24,7 @@ def main(checkpoint: str, folder: str, count: str, scoring: str) -> None:
     connect()
     watch = NotingWatch(machines=int(scoring))
     stages.Watch = lambda: watch  # type: ignore[assignment,misc]
-    placement = place(machines(), Wanted())
+    placement = place(machines(), Wanted(), slice_flops=1e9)
     settings = stage_settings(Path(checkpoint), Path(folder) / "out")
     todo = pictures(Path(folder) / "in", int(count))
     scores = scores_of(list(stages.run_stages(todo, settings, placement)))
