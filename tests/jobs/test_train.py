@@ -1,4 +1,7 @@
-"""The whole training job on Ray: a checkpoint, resumed after a kill, shared by workers."""
+"""The whole training job on Ray: a checkpoint, resumed after a kill, shared by workers.
+
+That a lost worker is replaced takes most of a minute: pytest -m slow tests/jobs/test_train.py
+"""
 
 from __future__ import annotations
 
@@ -159,6 +162,7 @@ def test_workers_agree_on_the_weights_and_on_what_is_held_out(
     assert held_out[0] == held_out[1]
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_started_again(small_ray: None, tmp_path: Path) -> None:
     killed: list[int] = []
     told: list[dict[str, Any]] = []
