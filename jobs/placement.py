@@ -29,7 +29,8 @@ TOO_SMALL = 0.25
 same number, and one that fits there would be one of many on the largest, each with its model."""
 FLOPS_PER_CPU = 2e9
 """Of a slice, for each CPU that a worker has a use for. These take a CPU 10 to 20 ms. Reading and
-publishing a slice take 5 to 16, much of it Python, which a process runs in one thread at a time."""
+publishing a slice take 5 (256²) to 12 (512²), much of it Python, of which a process runs one thread
+at a time."""
 WORKER_BYTES = 2e9
 """What a worker with a small model takes of its machine's memory: most of it is no model's."""
 READING = 0.5
@@ -226,19 +227,24 @@ def _even_share(hosts: Sequence[Machine], most: int) -> int:
     largest = max(host.cpus for host in hosts)
     hosts = [host for host in hosts if host.cpus >= TOO_SMALL * largest]
     total = sum(host.cpus * host.count for host in hosts)
-    smallest = int(min(host.cpus for host in hosts))
+    smallest = max(1, int(min(host.cpus for host in hosts)))
     least = min(smallest, max(map(_memory_share, hosts)))
-    for cpus in range(min(smallest, max(most, least)), least, -1):
+    useful = smallest // math.ceil(
+        smallest / most
+    )  # in even shares: no CPU of the smallest is idle
+    for cpus in range(max(useful, least), least, -1):
         if cpus * _count(hosts, cpus, 0) >= (1 - MOST_IDLE) * total:
             return cpus
-    return max(1, least)
+    return least
 
 
 def _memory_share(host: Machine) -> int:
     """Return how many CPUs each worker of a machine must have for all workers to have memory."""
     if host.memory is None:
         return 1
-    return math.ceil(host.cpus / max(1, host.memory // WORKER_BYTES))
+    cpus = max(1, int(host.cpus))
+    share = math.ceil(cpus / max(1, host.memory // WORKER_BYTES))
+    return cpus // (cpus // share)  # what as many workers can have
 
 
 def _without_workers(machine: Machine, cpus: float, gpus: float) -> Machine:

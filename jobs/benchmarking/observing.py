@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SHORT_S, LONG_S = 0.05, 5.0
-"""Between looks, before the first worker works and after: a look can take 50 ms, and the kernel
-keeps the peaks of what goes on between two."""
+SHORT_S, LONG_S = 0.05, 1.0
+"""Between looks, before the first worker works and after: a look takes a few milliseconds."""
 WORKER = b"ray::"
 AT_WORK = re.compile(rb"ray::.*MapWorker.*\.submit")
 PROC = Path("/proc")

@@ -59,10 +59,10 @@ def test_without_gpus_workers_do_all_and_have_all_cpus(
         (LAPTOP, SMALL, (8, 8, 1, 0)),
         (LAPTOP, 4.5e9, (4, 4, 2, 0)),
         ([HEAD, *FAKED], SMALL, (6, 6, 1, 0)),
-        ([Machine(cpus=64)], 35e9, (3, 3, 17, 0)),  # ViT-B-16 at 224 px
+        ([Machine(cpus=64)], 35e9, (4, 4, 16, 0)),  # ViT-B-16 at 224 px
         ([Machine(cpus=8, memory=32 * GB)], SMALL, (8, 8, 1, 0)),
         ([Machine(cpus=8, memory=9 * GB)], SMALL, (4, 4, 2, 0)),
-        ([Machine(cpus=8, memory=6 * GB)], SMALL, (2, 2, 3, 0)),
+        ([Machine(cpus=8, memory=6 * GB)], SMALL, (2, 2, 4, 0)),
         ([Machine(cpus=8, memory=1 * GB)], SMALL, (1, 1, 8, 0)),
         ([Machine(cpus=4, memory=32 * GB), Machine(cpus=4, memory=4 * GB)], SMALL, (4, 4, 2, 0)),
     ],
